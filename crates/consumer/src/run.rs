@@ -1,0 +1,253 @@
+//! The loop: read a batch, apply it, commit its offsets.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt as _;
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{CommitMode, Consumer as _},
+    error::KafkaError,
+};
+use sqlx::PgPool;
+use telemetry::Heartbeat;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use crate::{
+    Error, HandleError, Handler, KafkaArgs, Message, Metrics,
+    batch::{self, Failure},
+    fence::Fence,
+    kafka::{self, Client},
+};
+
+/// The most records of one transaction.
+const BATCH_RECORDS: usize = 500;
+/// How long a failed batch waits before it is run again: doubles from the first to the second.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How long the loop waits for a record before it shows that it is alive.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// What a service reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscription {
+    /// Consumer group, without the deployment's prefix: the service's name.
+    pub group: &'static str,
+    /// Logical topics.
+    pub topics: &'static [&'static str],
+}
+
+/// A member of a consumer group and what it needs to work.
+pub struct Consumer<H> {
+    /// What is read.
+    pub subscription: Subscription,
+    /// Where from.
+    pub kafka: KafkaArgs,
+    /// Where the effects happen.
+    pub pool: PgPool,
+    /// What the effects are.
+    pub handler: H,
+    /// Told after each committed batch, so that a dispatcher need not wait for its next poll.
+    pub after_commit: Arc<Notify>,
+    /// Beats while the loop moves.
+    pub heartbeat: Arc<Heartbeat>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+impl<H: Handler> Consumer<H> {
+    /// Consumes until shutdown, and then leaves the group with its offsets committed.
+    ///
+    /// A record that cannot be processed stops the consumer: everything before it has taken effect, an error names it,
+    /// nothing is skipped, and a restart tries it again. Until shutdown the process stays up, for its other work.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        loop {
+            match self.join(&shutdown).await {
+                Ok(()) => return Ok(()),
+                Err(Error::Fenced) => {
+                    warn!(group = self.group(), "another worker owns a partition; joining the group again");
+                }
+                Err(error @ Error::Poison { .. }) => {
+                    error!(group = self.group(), %error, "consumer stopped; mend the cause and restart this service");
+                    self.metrics.stopped.set(1);
+                    self.idle(&shutdown).await;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn group(&self) -> String {
+        format!("{}{}", self.kafka.prefix, self.subscription.group)
+    }
+
+    async fn idle(&self, shutdown: &CancellationToken) {
+        while tokio::time::timeout(IDLE, shutdown.cancelled()).await.is_err() {
+            self.heartbeat.beat();
+        }
+    }
+
+    /// One membership of the group.
+    async fn join(&self, shutdown: &CancellationToken) -> Result<(), Error> {
+        let group = self.group();
+        let client = kafka::client(&self.kafka, &group)?;
+        let topics: Vec<String> =
+            self.subscription.topics.iter().map(|topic| format!("{}{topic}", self.kafka.prefix)).collect();
+        client.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
+        info!(group, ?topics, "consuming");
+        let owner = Uuid::now_v7();
+        let mut backoff = BACKOFF.0;
+        while !shutdown.is_cancelled() {
+            self.heartbeat.beat();
+            let messages = match self.read(&client, shutdown).await {
+                Ok(messages) if messages.is_empty() => continue,
+                Ok(messages) => messages,
+                Err(error) if client_is_lost(&error) => return Err(error.into()),
+                Err(error) => {
+                    warn!(group, %error, "kafka does not answer; trying on");
+                    pause(&mut backoff, shutdown).await;
+                    continue;
+                }
+            };
+            let started = Instant::now();
+            match self.process(&client, &group, owner, &messages).await {
+                Ok(()) => {
+                    self.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
+                    self.after_commit.notify_one();
+                    backoff = BACKOFF.0;
+                }
+                Err(error @ (Error::Sql(_) | Error::Outbox(_))) => {
+                    self.metrics.failures.inc();
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    warn!(group, %error, cause, records = messages.len(), "batch rolled back; running it again");
+                    pause(&mut backoff, shutdown).await;
+                    rewind(&client, &self.kafka.prefix, &messages);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // Asynchronous commits of the last batches are still on their way; this one waits for them.
+        if let Err(error) = client.commit_consumer_state(CommitMode::Sync) {
+            tracing::debug!(group, %error, "last commit");
+        }
+        client.unsubscribe();
+        info!(group, "left the group");
+        Ok(())
+    }
+
+    /// Waits for a record, then takes what has been fetched already.
+    async fn read(&self, client: &Client, shutdown: &CancellationToken) -> Result<Vec<Message>, KafkaError> {
+        let first = tokio::select! {
+            first = tokio::time::timeout(IDLE, client.recv()) => first,
+            () = shutdown.cancelled() => return Ok(Vec::new()),
+        };
+        let Ok(first) = first else { return Ok(Vec::new()) };
+        let mut messages = vec![Message::from_record(&first?, &self.kafka.prefix)];
+        while messages.len() < BATCH_RECORDS {
+            // An error that comes after records is seen again by the next read.
+            let Some(Ok(record)) = client.recv().now_or_never() else { break };
+            messages.push(Message::from_record(&record, &self.kafka.prefix));
+        }
+        Ok(messages)
+    }
+
+    /// Applies a batch; where one record is poison, everything left of it first.
+    async fn process(
+        &self,
+        client: &Client,
+        group: &str,
+        owner: Uuid,
+        messages: &[Message],
+    ) -> Result<(), Error> {
+        let mut checked = Vec::with_capacity(messages.len());
+        let mut poison = None;
+        for message in messages {
+            let mut message = message.clone();
+            match message.check() {
+                Ok(()) => checked.push(message),
+                Err(HandleError::Poison { reason }) => {
+                    poison = Some(reason);
+                    break;
+                }
+                Err(HandleError::Sql(error)) => return Err(error.into()),
+            }
+        }
+        loop {
+            match self.commit(client, group, owner, &checked).await {
+                Ok(()) => break,
+                Err(Failure::Error(error)) => return Err(error),
+                Err(Failure::Poison { index, reason }) => {
+                    poison = Some(reason);
+                    checked.truncate(index);
+                }
+            }
+        }
+        match poison {
+            None => Ok(()),
+            Some(reason) => {
+                let Message { topic, partition, offset, .. } = messages[checked.len()].clone();
+                Err(Error::Poison { topic, partition, offset, reason })
+            }
+        }
+    }
+
+    async fn commit(
+        &self,
+        client: &Client,
+        group: &str,
+        owner: Uuid,
+        messages: &[Message],
+    ) -> Result<(), Failure> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let physical =
+            |message: &Message| (format!("{}{}", self.kafka.prefix, message.topic), message.partition);
+        let partitions: BTreeSet<_> = messages.iter().map(physical).collect();
+        let fence = Fence::acquire(&self.pool, group, owner, client.context(), partitions).await?;
+        batch::apply(&self.pool, group, &fence, &self.handler, messages, &self.metrics).await?;
+        let mut next = TopicPartitionList::new();
+        let last: BTreeMap<_, _> =
+            messages.iter().map(|message| (physical(message), message.offset + 1)).collect();
+        for ((topic, partition), offset) in last {
+            next.add_partition_offset(&topic, partition, Offset::Offset(offset)).map_err(Error::from)?;
+        }
+        // Losing this commit only repeats records, which the inbox drops.
+        if let Err(error) = client.store_offsets(&next).and_then(|()| client.commit(&next, CommitMode::Async))
+        {
+            tracing::debug!(group, %error, "offset commit");
+        }
+        Ok(())
+    }
+}
+
+/// Back to the first record of the batch in each partition that is still ours.
+fn rewind(client: &Client, prefix: &str, messages: &[Message]) {
+    let mut first = BTreeMap::new();
+    for message in messages {
+        first.entry((format!("{prefix}{}", message.topic), message.partition)).or_insert(message.offset);
+    }
+    for ((topic, partition), offset) in first {
+        // A partition that was revoked meanwhile is read by its new owner from the committed offset.
+        if let Err(error) = client.seek(&topic, partition, Offset::Offset(offset), Duration::from_secs(5)) {
+            warn!(topic, partition, offset, %error, "partition not rewound; it was revoked");
+        }
+    }
+}
+
+async fn pause(backoff: &mut Duration, shutdown: &CancellationToken) {
+    let jittered = backoff.mul_f64(rand::random_range(0.5..1.0));
+    let _ = tokio::time::timeout(jittered, shutdown.cancelled()).await;
+    *backoff = (*backoff * 2).min(BACKOFF.1);
+}
+
+/// Whether only a new client can help.
+fn client_is_lost(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::MessageConsumptionFatal(_))
+}

@@ -1,0 +1,32 @@
+//! The schema `inbox`: migrations with a table of their own, and the grants of each role.
+
+use outbox::{Error, Roles, quote_identifier};
+use sqlx::{AssertSqlSafe, PgPool, migrate::Migrator};
+
+/// Creates or upgrades the schema `inbox`; the pool belongs to the owner of the database. Safe to repeat.
+pub async fn migrate(pool: &PgPool, roles: &Roles<'_>) -> Result<(), Error> {
+    migrator().run(pool).await?;
+    let (app, audit) = (quote_identifier(roles.app), quote_identifier(roles.audit));
+    let grants = format!(
+        "grant usage on schema inbox to {app}, {audit};
+         grant select on inbox._migrations to {app}, {audit};
+         grant select, insert on inbox.message to {app};
+         grant usage on sequence inbox.processing_seq to {app};
+         grant select, insert, update on inbox.fence to {app};
+         grant select on inbox.message, inbox.fence to {audit};"
+    );
+    sqlx::raw_sql(AssertSqlSafe(grants)).execute(pool).await?;
+    Ok(())
+}
+
+/// Names of the inbox migrations that this program knows and the database has not applied.
+pub async fn pending(pool: &PgPool) -> Result<Vec<String>, Error> {
+    outbox::pending_in(pool, &migrator()).await
+}
+
+fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!("./migrations");
+    migrator.dangerous_set_table_name("inbox._migrations");
+    migrator.create_schema("inbox");
+    migrator
+}

@@ -1,0 +1,110 @@
+//! The order service: takes orders, asks for their payment, and decides each by the answers.
+//!
+//! An order is event-sourced: `order_events` is the truth, `orders` the view, and both are written together with the
+//! events for the other services in one transaction.
+
+pub mod api;
+pub mod app;
+mod config;
+pub mod domain;
+mod error;
+mod handlers;
+mod messages;
+mod store;
+mod watch;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use consumer::{Consumer, Subscription};
+use outbox::{Roles, quote_identifier};
+use proto::order::v1::order_service_server::OrderServiceServer;
+use service::App;
+use sqlx::{AssertSqlSafe, PgPool, migrate::Migrator};
+use telemetry::{Heartbeat, Metrics};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+pub use config::Config;
+pub use error::Error;
+
+use crate::{api::Api, app::Orders, handlers::PaymentResults, watch::Watchers};
+
+/// Requests are small: 1,000 items take about 100 kB.
+const MAX_REQUEST_BYTES: usize = 1024 * 1024;
+
+const SUBSCRIPTION: Subscription = Subscription { group: "order", topics: &["payment-results"] };
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// The service, put together.
+pub struct OrderService {
+    config: Config,
+    pool: PgPool,
+    orders: Orders,
+    watchers: Watchers,
+    metrics: consumer::Metrics,
+}
+
+impl App for OrderService {
+    const NAME: &'static str = "order";
+    const GRPC_SERVICE: &'static str = "orderly.order.v1.OrderService";
+    type Config = Config;
+
+    async fn migrate(pool: &PgPool, roles: &Roles<'_>) -> anyhow::Result<()> {
+        outbox::migrate(pool, roles).await?;
+        consumer::migrate(pool, roles).await?;
+        MIGRATIONS.run(pool).await?;
+        let (app, audit) = (quote_identifier(roles.app), quote_identifier(roles.audit));
+        let grants = format!(
+            "grant select on _sqlx_migrations to {app}, {audit};
+             grant select, insert on order_events to {app};
+             grant select, insert, update on orders to {app};
+             grant select on order_events, orders to {audit};"
+        );
+        sqlx::raw_sql(AssertSqlSafe(grants)).execute(pool).await.context("grant")?;
+        Ok(())
+    }
+
+    async fn pending(pool: &PgPool) -> anyhow::Result<Vec<String>> {
+        let mut pending = outbox::pending(pool).await?;
+        pending.extend(consumer::pending(pool).await?);
+        pending.extend(outbox::pending_in(pool, &MIGRATIONS).await?);
+        Ok(pending)
+    }
+
+    fn build(
+        config: &Config,
+        pool: PgPool,
+        metrics: &Metrics,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let orders = Orders::new(pool.clone(), config.payment_deadline);
+        let watchers = Watchers::new(orders.clone(), shutdown);
+        let metrics = metrics.register(consumer::Metrics::register);
+        Ok(Self { config: config.clone(), pool, orders, watchers, metrics })
+    }
+
+    fn routes(self: Arc<Self>) -> Routes {
+        let api = Api::new(self.orders.clone(), self.watchers.clone());
+        Routes::new(OrderServiceServer::new(api).max_decoding_message_size(MAX_REQUEST_BYTES))
+    }
+
+    async fn work(
+        self: Arc<Self>,
+        heartbeat: Arc<Heartbeat>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let consumer = Consumer {
+            subscription: SUBSCRIPTION,
+            kafka: self.config.kafka.clone(),
+            pool: self.pool.clone(),
+            handler: PaymentResults,
+            after_commit: Arc::new(Notify::new()),
+            heartbeat,
+            metrics: self.metrics.clone(),
+        };
+        Ok(consumer.run(shutdown).await?)
+    }
+}

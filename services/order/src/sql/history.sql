@@ -1,0 +1,4 @@
+select version, event, data, occurred_at
+from order_events
+where order_id = $1
+order by version
