@@ -103,14 +103,23 @@ impl<H: Handler> Consumer<H> {
         info!(group, ?topics, "consuming");
         let owner = Uuid::now_v7();
         let mut backoff = BACKOFF.0;
+        let mut answers = true;
         while !shutdown.is_cancelled() {
             self.heartbeat.beat();
             let messages = match self.read(&client, shutdown).await {
                 Ok(messages) if messages.is_empty() => continue,
-                Ok(messages) => messages,
+                Ok(messages) => {
+                    if !std::mem::replace(&mut answers, true) {
+                        info!(group, "kafka answers again");
+                    }
+                    messages
+                }
                 Err(error) if client_is_lost(&error) => return Err(error.into()),
                 Err(error) => {
-                    warn!(group, %error, "kafka does not answer; trying on");
+                    // Once per outage: librdkafka reports each broker and each attempt.
+                    if std::mem::replace(&mut answers, false) {
+                        warn!(group, %error, "kafka does not answer; trying on");
+                    }
                     pause(&mut backoff, shutdown).await;
                     continue;
                 }

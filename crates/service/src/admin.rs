@@ -21,7 +21,7 @@ const STUCK: Duration = Duration::from_secs(60);
 
 /// Whether the process should get work, and if not, why; clones share it.
 #[derive(Clone, Debug)]
-pub struct Readiness(Arc<Mutex<Result<(), String>>>);
+pub struct Readiness(Arc<Mutex<Result<String, String>>>);
 
 impl Readiness {
     /// Not ready yet, for this reason.
@@ -31,10 +31,15 @@ impl Readiness {
 
     /// Sets it: `Ok` is ready, `Err` says why not.
     pub fn set(&self, ready: Result<(), String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ready;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ready.map(|()| "ready".to_owned());
     }
 
-    fn get(&self) -> Result<(), String> {
+    /// Ready, with more to say about it.
+    pub fn ready(&self, words: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Ok(words.into());
+    }
+
+    fn get(&self) -> Result<String, String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -77,7 +82,7 @@ async fn livez(State(admin): State<Admin>) -> (StatusCode, String) {
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
     match admin.readiness.get() {
-        Ok(()) => (StatusCode::OK, "ready\n".into()),
+        Ok(words) => (StatusCode::OK, format!("{words}\n")),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }

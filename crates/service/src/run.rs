@@ -238,7 +238,7 @@ async fn run<A: App>(
     let drained = tokio::time::timeout(options.server.shutdown_deadline, drain(ended, tasks)).await;
     closed.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(1), admin_port).await;
-    pool.close_event();
+    pool.close().await;
     match drained {
         Ok(outcome) => outcome.inspect(|()| info!("drained")),
         Err(_) => anyhow::bail!(

@@ -58,7 +58,8 @@ impl Guard {
 /// `OTEL_EXPORTER_OTLP_ENDPOINT` or its `_TRACES_` form is set. Sampling and the rest follow the OpenTelemetry
 /// environment variables.
 pub fn init(service: &'static str, version: &'static str, args: &LogArgs) -> Result<Guard, Error> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,sqlx::postgres::notice=warn"));
     let format = fmt::layer().with_writer(|| Lossy).with_target(true);
     let logs = match args.log_format {
         LogFormat::Text => format.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),

@@ -1,0 +1,283 @@
+//! The algorithm: two snapshots and a diff (`PgQ`'s).
+//!
+//! Everything visible in the cursor's snapshot is published. A poll is one statement, so it sees exactly what is
+//! visible in its own snapshot and returns what the cursor's does not see, by id. Transactions may commit in any order:
+//! what was open then is in the old snapshot's list, or above it, and comes now. A poll that finds more than a page pins
+//! its snapshot as the window, which is read in pages by id; at the window's end it becomes the cursor.
+
+use std::collections::VecDeque;
+
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
+
+use crate::lease::Lease;
+
+/// Rows in a page.
+const PAGE_ROWS: usize = 2_000;
+/// Bytes in a page; one row may be larger.
+const PAGE_BYTES: i64 = 8 << 20;
+/// Keys of a window that are held in memory.
+const WINDOW_KEYS: usize = 100_000;
+
+/// A `pg_snapshot`, with what a query needs of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    text: String,
+    xmax: String,
+    /// As a PostgreSQL array.
+    in_progress: String,
+}
+
+/// How far the outbox has been published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    snap: Snapshot,
+    window: Option<Window>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Window {
+    snap: Snapshot,
+    /// Every row of the window up to this id is published.
+    id: i64,
+}
+
+/// One event as the outbox has it.
+#[derive(Debug)]
+pub struct Row {
+    /// The publishing order.
+    pub id: i64,
+    /// Without prefix.
+    pub topic: String,
+    /// Where the writer chose the partition itself.
+    pub partition: Option<i32>,
+    /// The record's key.
+    pub key: Option<Vec<u8>>,
+    /// Encoded; see [`outbox::headers`].
+    pub headers: Vec<u8>,
+    /// The record's value.
+    pub payload: Option<Vec<u8>>,
+    /// Unix time in seconds.
+    pub created_at: f64,
+}
+
+/// Rows that come next, never none, and where they lead.
+#[derive(Debug)]
+pub struct Page {
+    /// In publishing order.
+    pub rows: Vec<Row>,
+    /// What is known to wait behind this page.
+    pub behind: usize,
+    window: Snapshot,
+    complete: bool,
+}
+
+/// Reads an outbox under one session. What it holds in memory dies with that session.
+#[derive(Debug)]
+pub struct Reader {
+    position: Position,
+    keys: VecDeque<(i16, String, i64)>,
+    /// Nothing of the window lies behind `keys`.
+    keys_complete: bool,
+}
+
+impl Position {
+    /// From the columns of `outbox.cursor`.
+    pub fn new(snap: String, win: Option<String>, win_id: i64) -> Result<Self, sqlx::Error> {
+        let window = win.map(Snapshot::new).transpose()?.map(|snap| Window { snap, id: win_id });
+        Ok(Self { snap: Snapshot::new(snap)?, window })
+    }
+}
+
+impl Reader {
+    /// Starts at a position that was just read from the database.
+    pub fn new(position: Position) -> Self {
+        Self { position, keys: VecDeque::new(), keys_complete: false }
+    }
+
+    /// The next page, or `None` when everything visible is published.
+    pub async fn next(&mut self, connection: &mut PgConnection) -> Result<Option<Page>, sqlx::Error> {
+        while let Some(window) = self.position.window.clone() {
+            if let Some(page) = self.next_of_window(&window, connection).await? {
+                return Ok(Some(page));
+            }
+            self.position = Position { snap: window.snap, window: None };
+        }
+        self.poll(connection).await
+    }
+
+    /// Moves past the first `published` rows of a page.
+    pub fn advance(&mut self, page: &Page, published: usize) {
+        let Some(last) = published.checked_sub(1).map(|last| page.rows[last].id) else { return };
+        self.position = if page.complete && published == page.rows.len() {
+            Position { snap: page.window.clone(), window: None }
+        } else {
+            let window = Window { snap: page.window.clone(), id: last };
+            Position { snap: self.position.snap.clone(), window: Some(window) }
+        };
+        while self.keys.front().is_some_and(|&(_, _, id)| id <= last) {
+            self.keys.pop_front();
+        }
+    }
+
+    /// Makes the position durable. No row changed means that the lease is gone.
+    pub async fn save(
+        &self,
+        lease: &Lease,
+        published_id: i64,
+        connection: &mut PgConnection,
+    ) -> Result<bool, sqlx::Error> {
+        let window = self.position.window.as_ref();
+        let done = sqlx::query(include_str!("sql/advance.sql"))
+            .bind(lease.epoch)
+            .bind(lease.owner)
+            .bind(&self.position.snap.text)
+            .bind(window.map(|window| &window.snap.text))
+            .bind(window.map_or(0, |window| window.id))
+            .bind(published_id)
+            .execute(connection)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn poll(&mut self, connection: &mut PgConnection) -> Result<Option<Page>, sqlx::Error> {
+        (self.keys, self.keys_complete) = (VecDeque::new(), false);
+        let found = sqlx::query(include_str!("sql/poll.sql"))
+            .bind(&self.position.snap.xmax)
+            .bind(&self.position.snap.in_progress)
+            .bind(PAGE_ROWS as i64 + 1)
+            .bind(PAGE_BYTES)
+            .fetch_all(connection)
+            .await?;
+        let Some(first) =
+            found.first().filter(|row| row.try_get::<Option<i64>, _>("id").is_ok_and(|id| id.is_some()))
+        else {
+            return Ok(None);
+        };
+        let window = Snapshot::new(first.try_get("current")?)?;
+        let total = usize::try_from(first.try_get::<i64, _>("found")?).unwrap_or(usize::MAX);
+        let rows = found.iter().take(PAGE_ROWS).map(row).collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(Page { behind: total - rows.len(), complete: total == rows.len(), rows, window }))
+    }
+
+    async fn next_of_window(
+        &mut self,
+        window: &Window,
+        connection: &mut PgConnection,
+    ) -> Result<Option<Page>, sqlx::Error> {
+        if self.keys.is_empty() && !self.keys_complete {
+            let keys = sqlx::query_as(include_str!("sql/keys.sql"))
+                .bind(&self.position.snap.xmax)
+                .bind(&self.position.snap.in_progress)
+                .bind(&window.snap.text)
+                .bind(window.id)
+                .bind(WINDOW_KEYS as i64)
+                .fetch_all(&mut *connection)
+                .await?;
+            self.keys_complete = keys.len() < WINDOW_KEYS;
+            self.keys = keys.into();
+        }
+        if self.keys.is_empty() {
+            return Ok(None);
+        }
+        let wanted = self.keys.iter().take(PAGE_ROWS);
+        let (mut slots, mut xids, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+        for (slot, xid, id) in wanted {
+            slots.push(*slot);
+            xids.push(xid.as_str());
+            ids.push(*id);
+        }
+        let found = sqlx::query(include_str!("sql/page.sql"))
+            .bind(&slots)
+            .bind(&xids)
+            .bind(&ids)
+            .bind(PAGE_BYTES)
+            .fetch_all(connection)
+            .await?;
+        let rows = found.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+        if rows.is_empty() || rows.iter().zip(&ids).any(|(row, id)| row.id != *id) {
+            return Err(sqlx::Error::Protocol(
+                "rows of the outbox have vanished before they were published".into(),
+            ));
+        }
+        let behind = self.keys.len() - rows.len();
+        Ok(Some(Page {
+            rows,
+            behind,
+            complete: self.keys_complete && behind == 0,
+            window: window.snap.clone(),
+        }))
+    }
+}
+
+impl Snapshot {
+    /// `xmin:xmax:xip,xip`, as PostgreSQL prints it.
+    fn new(text: String) -> Result<Self, sqlx::Error> {
+        let mut parts = text.splitn(3, ':');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(_), Some(xmax), Some(xip)) => {
+                Ok(Self { xmax: xmax.to_owned(), in_progress: format!("{{{xip}}}"), text })
+            }
+            _ => Err(sqlx::Error::Decode(format!("{text} is no snapshot").into())),
+        }
+    }
+}
+
+fn row(row: &PgRow) -> Result<Row, sqlx::Error> {
+    Ok(Row {
+        id: row.try_get("id")?,
+        topic: row.try_get("topic")?,
+        partition: row.try_get("partition")?,
+        key: row.try_get("key")?,
+        headers: row.try_get("headers")?,
+        payload: row.try_get("payload")?,
+        created_at: row.try_get("created_at")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(ids: &[i64], complete: bool) -> Page {
+        let row = |&id: &i64| Row {
+            id,
+            topic: "t".into(),
+            partition: None,
+            key: None,
+            headers: Vec::new(),
+            payload: None,
+            created_at: 0.0,
+        };
+        Page {
+            rows: ids.iter().map(row).collect(),
+            behind: 0,
+            window: Snapshot::new("12:15:13".into()).unwrap(),
+            complete,
+        }
+    }
+
+    fn position(win: Option<&str>, id: i64) -> Position {
+        Position::new("10:12:10,11".into(), win.map(str::to_owned), id).unwrap()
+    }
+
+    #[test]
+    fn a_snapshot_is_taken_apart() {
+        let snap = Snapshot::new("10:12:10,11".into()).unwrap();
+        assert_eq!((snap.xmax.as_str(), snap.in_progress.as_str()), ("12", "{10,11}"));
+        assert_eq!(Snapshot::new("10:10:".into()).unwrap().in_progress, "{}");
+        assert!(Snapshot::new("10".into()).is_err());
+    }
+
+    #[test]
+    fn the_cursor_moves_over_what_is_published_and_no_further() {
+        let mut reader = Reader::new(position(None, 0));
+        reader.advance(&page(&[4, 5, 9], true), 0);
+        assert_eq!(reader.position, position(None, 0));
+        reader.advance(&page(&[4, 5, 9], true), 2);
+        assert_eq!(reader.position, position(Some("12:15:13"), 5));
+        reader.advance(&page(&[9], false), 1);
+        assert_eq!(reader.position, position(Some("12:15:13"), 9));
+        reader.advance(&page(&[10], true), 1);
+        assert_eq!(reader.position, Position::new("12:15:13".into(), None, 0).unwrap());
+    }
+}

@@ -1,0 +1,60 @@
+//! The `outbox-relay` binary.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use outbox_relay::{
+    config::{Cli, Command},
+    run, status,
+};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn main() -> ExitCode {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command(),
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { service::EX_USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    if let Err(error) = command.config().sources() {
+        return complain(&error.into(), service::EX_USAGE);
+    }
+    match start(&command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => complain(&error, 1),
+    }
+}
+
+fn start(command: &Command) -> anyhow::Result<bool> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let _entered = runtime.enter();
+    let guard =
+        telemetry::init("outbox-relay", VERSION, &command.config().server.log).context("telemetry")?;
+    let done = match command {
+        Command::Run(config) => runtime.block_on(run::run(config, VERSION)).map(|()| true),
+        Command::Status { json, config } => {
+            runtime.block_on(status::status(config, *json, &mut io::stdout()))
+        }
+        Command::CheckConfig(config) => {
+            writeln!(io::stdout(), "{config:#?}").map(|()| true).map_err(Into::into)
+        }
+        Command::Healthcheck(config) => runtime.block_on(run::healthcheck(config)).map(|()| true),
+    };
+    guard.flush();
+    // A question to a broker that is away may still block a thread; everything that matters has been drained.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done
+}
+
+fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "outbox-relay: {error:#}");
+    code.into()
+}

@@ -1,0 +1,76 @@
+//! The one direct PostgreSQL session of an outbox. Poll, cursor and lease share it, so that losing it loses them together.
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{Connection, PgConnection, Row as _, postgres::PgConnectOptions};
+
+use crate::config::Source;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A checked session with the identity of its cluster.
+#[derive(Debug)]
+pub struct Session {
+    /// The connection.
+    pub connection: PgConnection,
+    /// `pg_control_system().system_identifier`.
+    pub system_identifier: i64,
+    /// The timeline that the server writes.
+    pub timeline: i32,
+}
+
+/// Why a session could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is no PostgreSQL URL, or the server refused or did not answer.
+    #[error("no session with PostgreSQL")]
+    Sql(#[from] sqlx::Error),
+    /// Nothing answered in time.
+    #[error("PostgreSQL did not accept a connection within {} s", CONNECT_TIMEOUT.as_secs())]
+    Timeout,
+    /// A standby, or a server that refuses to write.
+    #[error("the server is a standby or read-only: give the relay the address of the primary")]
+    NotPrimary,
+    /// Something between the relay and the server hands out server sessions.
+    #[error(
+        "the session's settings were lost on the way: give the relay a direct address, not a transaction pooler's"
+    )]
+    Pooler,
+}
+
+impl Session {
+    /// Connects and checks that this is a direct session with a primary.
+    pub async fn open(source: &Source) -> Result<Self, Error> {
+        let name = format!("outbox-relay/{}", source.name);
+        let options = options(source)?.application_name(&name);
+        let connecting = PgConnection::connect_with(&options);
+        let mut connection =
+            tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| Error::Timeout)??;
+        let row = sqlx::query(include_str!("sql/session.sql")).bind(name).fetch_one(&mut connection).await?;
+        if row.try_get("in_recovery")? || row.try_get("read_only")? {
+            return Err(Error::NotPrimary);
+        }
+        if !row.try_get::<bool, _>("direct")? {
+            return Err(Error::Pooler);
+        }
+        let (system_identifier, timeline) = (row.try_get("system_identifier")?, row.try_get("timeline")?);
+        Ok(Self { connection, system_identifier, timeline })
+    }
+}
+
+/// The connection options of a source, with what the queries rely on. Fails on what is no URL.
+pub fn options(source: &Source) -> Result<PgConnectOptions, sqlx::Error> {
+    Ok(PgConnectOptions::from_str(source.url.expose())?.options([
+        // Planned for the values at hand: a generic plan reads whole leaves.
+        ("plan_cache_mode", "force_custom_plan"),
+        ("enable_seqscan", "off"),
+        ("jit", "off"),
+        ("statement_timeout", "30s"),
+        ("lock_timeout", "5s"),
+        ("idle_in_transaction_session_timeout", "10s"),
+        // A lost cursor write only repeats; lease writes turn it on.
+        ("synchronous_commit", "off"),
+        ("default_transaction_isolation", "read committed"),
+    ]))
+}

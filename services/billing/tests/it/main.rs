@@ -1,0 +1,5 @@
+//! Billing on a real PostgreSQL.
+
+mod database;
+mod payments;
+mod provider;

@@ -1,0 +1,81 @@
+//! Delivers pending notifications: claims them, calls the channel outside any transaction, writes the outcome down.
+
+use std::time::Duration;
+
+use consumer::dispatch::Dispatch;
+use outbox::UnitOfWork;
+use sqlx::PgPool;
+use tracing::{info, warn};
+
+use crate::{
+    domain::{self, Channel},
+    mail::{DeliveryError, Mailer},
+    store::{self, Claimed},
+};
+
+/// How many deliveries run at a time.
+pub const CONCURRENCY: usize = 16;
+/// After a crash, another dispatcher takes over when this has passed; well above the mailer's deadline.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// The dispatcher of notifications.
+pub struct Deliveries {
+    /// Where the intents are.
+    pub pool: PgPool,
+    /// The e-mail channel.
+    pub mailer: Mailer,
+}
+
+impl Dispatch for Deliveries {
+    type Intent = Claimed;
+    const NAME: &'static str = "notifications";
+
+    async fn claim(&self, limit: i64) -> Result<Vec<Claimed>, sqlx::Error> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        store::claim(&mut *self.pool.acquire().await?, limit, LEASE).await
+    }
+
+    /// One attempt. When its outcome cannot be written, the claim runs out and the notification is delivered again,
+    /// an e-mail with the same Message-ID.
+    async fn perform(&self, claimed: Claimed) -> Result<(), outbox::Error> {
+        let delivery = self.deliver(&claimed).await;
+        let mut work = UnitOfWork::begin(&self.pool).await?;
+        match delivery {
+            Ok(()) => store::delivered(&mut work, claimed.notification_id).await?,
+            Err(error) => {
+                let wait = domain::backoff(claimed.attempts, error.is_permanent());
+                report(&claimed, &error, wait);
+                store::retry(&mut work, claimed.notification_id, claimed.attempts, wait).await?;
+            }
+        }
+        work.commit(Vec::new()).await
+    }
+}
+
+impl Deliveries {
+    async fn deliver(&self, claimed: &Claimed) -> Result<(), DeliveryError> {
+        let channel = Channel::from_columns(&claimed.channel, claimed.email_address.as_deref());
+        match channel.map_err(|error| DeliveryError::Build(error.into()))? {
+            Channel::Log => {
+                let Claimed { notification_id, order_id, kind, .. } = claimed;
+                info!(%notification_id, %order_id, kind, "notification");
+                Ok(())
+            }
+            Channel::Email(address) => self.mailer.send(claimed, &address).await,
+        }
+    }
+}
+
+fn report(claimed: &Claimed, error: &DeliveryError, wait: Duration) {
+    warn!(
+        notification_id = %claimed.notification_id,
+        order_id = %claimed.order_id,
+        attempt = claimed.attempts,
+        smtp_code = error.code(),
+        retry_within_ms = wait.as_millis(),
+        %error,
+        "notification not delivered; trying again"
+    );
+}
