@@ -123,7 +123,8 @@ impl Producer {
 
     /// What Kafka has last complained about, for words.
     pub fn trouble(&self) -> String {
-        lock(&self.0.producer.context().trouble).clone()
+        let trouble = lock(&self.0.producer.context().trouble).clone();
+        if trouble.is_empty() { "no broker has answered".to_owned() } else { trouble }
     }
 
     /// The error after which this producer will never send again.
@@ -143,7 +144,7 @@ impl Producer {
 
     /// Asks the broker for a topic. Blocks for up to [`METADATA_TIMEOUT`].
     pub fn ask_partitions(&self, topic: &str) -> Result<i32, Refusal> {
-        let away = |error: &dyn ToString| Refusal::Away(format!("{} {}", error.to_string(), self.trouble()));
+        let away = |error: &dyn ToString| Refusal::Away(format!("{}; {}", error.to_string(), self.trouble()));
         let metadata = self.0.producer.client().fetch_metadata(Some(topic), METADATA_TIMEOUT);
         let metadata = metadata.map_err(|error| away(&error))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);

@@ -1,0 +1,112 @@
+# Orderly from a checkout. `make` alone explains itself; everything is safe to run again.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+export PATH := $(HOME)/.cargo/bin:/usr/local/go/bin:$(PATH)
+
+BUF_VERSION := 1.75.0
+GRPCURL_VERSION := v1.9.4
+DENY_VERSION := 0.20.2
+TOOLS := $(CURDIR)/target/tools
+BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
+GRPCURL := $(TOOLS)/bin/grpcurl
+ORDERLY := target/release/orderly
+
+# What `make up` needs from Debian: a C compiler for librdkafka, PostgreSQL's server, Java and Maven for Kafka.
+PACKAGES := build-essential pkg-config zlib1g-dev default-jre-headless maven postgresql
+
+.PHONY: help up down clean status build test lint fmt proto-lint deny tools system rust kafka
+
+help: ## Show this
+	@printf 'Orderly: an event-driven order platform.\n\n'
+	@printf '  make up DETACH=1    start everything, return when it is ready\n'
+	@printf '  grpcurl ...         place an order: `make up` prints the whole command\n'
+	@printf '  make status         see every process\n'
+	@printf '  make down           stop it, keep its data\n\n'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nPorts, and the flags that change them: target/release/orderly up --help\n'
+
+up: system rust kafka ## Install what is missing, build, start the platform; Ctrl-C stops it (DETACH=1: return when ready)
+	@cargo build --release --locked --workspace
+	@exec $(ORDERLY) up $(if $(filter-out 0 no false,$(DETACH)),--detach)
+
+down: ## Stop a platform that was started with DETACH=1, keep its data
+	@$(MAKE) orderly-command COMMAND=down
+
+clean: ## Stop the platform and delete its data (not the build)
+	@$(MAKE) orderly-command COMMAND=clean
+
+status: ## Show every process of the platform, and whether it is ready
+	@$(MAKE) orderly-command COMMAND=status
+
+.PHONY: orderly-command
+orderly-command:
+	@if [[ -x $(ORDERLY) ]]; then exec $(ORDERLY) $(COMMAND); \
+	elif [[ -x target/debug/orderly ]]; then exec target/debug/orderly $(COMMAND); \
+	elif [[ -e .orderly ]]; then echo 'orderly is not built: run `make build` first' >&2; exit 1; \
+	else echo 'nothing is running: `make up` was never run here'; fi
+
+build: system rust ## Build everything as `make up` does
+	@cargo build --release --locked --workspace
+
+test: system rust kafka lint ## Run all that CI checks: formatting, lints, protos, tests on a real PostgreSQL and Kafka
+	@cargo build --workspace --locked
+	@cargo test --workspace --locked
+
+lint: rust proto-lint ## Check formatting, clippy and the protos
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+
+fmt: rust ## Format the code
+	@cargo fmt --all
+
+proto-lint: $(BUF) ## Check the protos against buf's STANDARD rules
+	@cd proto && '$(BUF)' lint
+
+deny: rust ## Check licences, sources and duplicates of the dependencies (the first run builds cargo-deny: minutes)
+	@test -x '$(TOOLS)/bin/cargo-deny' || cargo install --locked --root '$(TOOLS)' cargo-deny@$(DENY_VERSION)
+	@'$(TOOLS)/bin/cargo-deny' check bans licenses sources
+
+tools: $(GRPCURL) $(BUF) ## Install grpcurl and buf into target/tools
+	@printf 'installed in %s:\n  %s\n  %s\n' '$(TOOLS)' '$(GRPCURL)' '$(BUF)'
+
+$(GRPCURL):
+	@command -v go >/dev/null || { echo 'grpcurl needs Go to build: install it from https://go.dev/dl/, or take grpcurl from its releases page' >&2; exit 1; }
+	@GOBIN='$(TOOLS)/bin' go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
+
+$(BUF):
+	@command -v npm >/dev/null || $(MAKE) packages INSTALL=npm
+	@npm install --prefix '$(TOOLS)/buf-$(BUF_VERSION)' --no-save --no-audit --no-fund --loglevel=error @bufbuild/buf@$(BUF_VERSION)
+	@test -x '$@' && touch '$@'
+
+# Debian's packages, when a program that they bring is missing.
+system:
+	@missing=''; \
+	for program in cc c++ pkg-config java mvn; do command -v "$$program" >/dev/null || missing+=" $$program"; done; \
+	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing+=' postgres'; \
+	if [[ -n "$$missing" ]]; then echo "missing:$$missing"; $(MAKE) packages INSTALL='$(PACKAGES)'; fi
+
+# PostgreSQL's package would start a server of its own on port 5432: it is told not to, unless it is installed already.
+.PHONY: packages
+packages:
+	@if ! command -v apt-get >/dev/null; then echo 'this is not Debian: install what these packages bring: $(INSTALL)' >&2; exit 1; fi
+	@if [[ $$(id -u) -ne 0 ]]; then echo 'run as root, or ask an administrator for: apt-get install $(INSTALL)' >&2; exit 1; fi
+	@export DEBIAN_FRONTEND=noninteractive; \
+	apt-get update -qq; \
+	if [[ '$(INSTALL)' == *postgresql* ]] && ! ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then \
+		apt-get install -y -qq --no-install-recommends postgresql-common; \
+		sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf; \
+	fi; \
+	apt-get install -y -qq --no-install-recommends $(INSTALL)
+
+rust:
+	@command -v cargo >/dev/null || { echo 'cargo is missing, and Debian'"'"'s is too old: install Rust from https://rustup.rs, then run this again' >&2; exit 1; }
+	@version=$$(cargo --version | cut -d' ' -f2); oldest=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	if [[ $$(printf '%s\n' "$$oldest" "$$version" | sort -V | head -1) != "$$oldest" ]]; then \
+		echo "cargo $$version is too old, $$oldest is needed: run \`rustup update stable\`" >&2; exit 1; fi
+
+# Kafka's libraries, from Maven Central.
+kafka:
+	@true

@@ -1,0 +1,381 @@
+//! Where the running platform is: its data directory, databases, brokers and addresses, for every command.
+//!
+//! `up` writes the endpoints to `<data>/up.json` and the passwords to `<data>/credentials.json`; [`Platform::load`]
+//! reads both. `--postgres` and `--kafka` name servers that already run.
+
+pub mod process;
+pub mod record;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, anyhow, bail};
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+
+use crate::credentials::{self, Credentials};
+use record::UpRecord;
+
+/// The folder in which a platform keeps its state.
+///
+/// Commands that need it flatten this beside their own arguments; the flag is global, so it may stand anywhere.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DataDir {
+    /// Folder that holds the platform's state
+    #[arg(
+        long,
+        env = "ORDERLY_DATA_DIR",
+        hide_env_values = true,
+        default_value = ".orderly",
+        global = true,
+        value_name = "DIR"
+    )]
+    pub data_dir: PathBuf,
+}
+
+/// Servers to use instead of those that `up.json` names.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// PostgreSQL server, with the role to use: postgres://ROLE:PASSWORD@HOST:PORT
+    #[arg(long, env = "ORDERLY_POSTGRES", value_name = "URL", hide_env_values = true)]
+    pub postgres: Option<Url>,
+    /// Kafka bootstrap server
+    #[arg(long, env = "ORDERLY_KAFKA", value_name = "HOST:PORT")]
+    pub kafka: Option<String>,
+    /// Put before every topic and group name
+    #[arg(long, env = "ORDERLY_PREFIX")]
+    pub prefix: Option<String>,
+}
+
+/// A service that owns a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Database {
+    /// The order service's.
+    Order,
+    /// The billing service's.
+    Billing,
+    /// The notification service's.
+    Notification,
+}
+
+/// Where everything listens. Holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// `postgres://host:port` with the server's options, without a role.
+    pub postgres: String,
+    /// Kafka bootstrap server.
+    pub kafka: String,
+    /// Put before topic and group names.
+    pub prefix: String,
+    /// The order service's gRPC address.
+    pub order: SocketAddr,
+    /// The billing service's gRPC address.
+    pub billing: SocketAddr,
+    /// The notification service's gRPC address.
+    pub notification: SocketAddr,
+    /// The order service's admin address.
+    pub order_admin: SocketAddr,
+    /// The billing service's admin address.
+    pub billing_admin: SocketAddr,
+    /// The notification service's admin address.
+    pub notification_admin: SocketAddr,
+    /// The relay's admin address.
+    pub relay_admin: SocketAddr,
+    /// The simulated payment provider's HTTP address.
+    pub provider: SocketAddr,
+    /// The simulated mail server's SMTP address.
+    pub mail: SocketAddr,
+}
+
+/// The platform that a command works on.
+#[derive(Clone, Debug)]
+pub struct Platform {
+    data_dir: DataDir,
+    endpoints: Endpoints,
+    login: Login,
+}
+
+#[derive(Clone)]
+enum Login {
+    Kept(Credentials),
+    /// The role and password of `--postgres`, for every database.
+    Given(Box<Url>),
+}
+
+impl Platform {
+    /// Reads where the platform of this data directory is, whether or not it runs at the moment.
+    ///
+    /// # Errors
+    /// When none was ever started there, or its files cannot be read.
+    pub fn load(data_dir: &DataDir) -> anyhow::Result<Self> {
+        let missing = || {
+            let dir = data_dir.path().display();
+            anyhow!("no platform was started in {dir}; start one with `make up`, or name its --data-dir")
+        };
+        let record = UpRecord::read(data_dir)?.ok_or_else(missing)?;
+        let credentials = Credentials::read(&data_dir.credentials())?.ok_or_else(missing)?;
+        Ok(Self::new(data_dir.clone(), record.endpoints, credentials))
+    }
+
+    /// [`Platform::load`], with the servers that the flags name instead.
+    ///
+    /// # Errors
+    /// As [`Platform::load`].
+    pub fn find(data_dir: &DataDir, flags: &Flags) -> anyhow::Result<Self> {
+        let mut platform = Self::load(data_dir)?;
+        if let Some(url) = &flags.postgres {
+            platform.endpoints.postgres = without_role(url);
+            platform.login = Login::Given(Box::new(url.clone()));
+        }
+        if let Some(kafka) = &flags.kafka {
+            platform.endpoints.kafka.clone_from(kafka);
+        }
+        if let Some(prefix) = &flags.prefix {
+            platform.endpoints.prefix.clone_from(prefix);
+        }
+        Ok(platform)
+    }
+
+    /// A platform whose servers and passwords are known.
+    #[must_use]
+    pub fn new(data_dir: DataDir, endpoints: Endpoints, credentials: Credentials) -> Self {
+        Self { data_dir, endpoints, login: Login::Kept(credentials) }
+    }
+
+    /// Where everything listens.
+    #[must_use]
+    pub fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data_dir(&self) -> &DataDir {
+        &self.data_dir
+    }
+
+    /// The read-only role's URL of a database.
+    ///
+    /// # Errors
+    /// When the role has no password in the data directory.
+    pub fn audit_url(&self, database: Database) -> anyhow::Result<String> {
+        self.url(credentials::AUDIT, database.name())
+    }
+
+    /// The relay's URL of a database.
+    ///
+    /// # Errors
+    /// When the role has no password in the data directory.
+    pub fn relay_url(&self, database: Database) -> anyhow::Result<String> {
+        self.url(credentials::RELAY, database.name())
+    }
+
+    /// The service's own URL of its database.
+    ///
+    /// # Errors
+    /// When the role has no password in the data directory.
+    pub fn app_url(&self, database: Database) -> anyhow::Result<String> {
+        self.url(&database.app(), database.name())
+    }
+
+    /// The migrating role's URL of a database.
+    ///
+    /// # Errors
+    /// When the role has no password in the data directory.
+    pub fn owner_url(&self, database: Database) -> anyhow::Result<String> {
+        self.url(&database.owner(), database.name())
+    }
+
+    /// The kept password of the superuser.
+    ///
+    /// # Errors
+    /// When there is none in the data directory.
+    pub fn superuser_password(&self) -> anyhow::Result<&str> {
+        let password = self.credentials()?.password(credentials::SUPERUSER);
+        password.with_context(|| format!("no superuser in {}", self.data_dir.credentials().display()))
+    }
+
+    /// The kept passwords.
+    ///
+    /// # Errors
+    /// When the platform was found by `--postgres`.
+    pub fn credentials(&self) -> anyhow::Result<&Credentials> {
+        match &self.login {
+            Login::Kept(credentials) => Ok(credentials),
+            Login::Given(_) => bail!("--postgres gives one role only"),
+        }
+    }
+
+    /// Kafka's bootstrap server.
+    #[must_use]
+    pub fn kafka(&self) -> &str {
+        &self.endpoints.kafka
+    }
+
+    /// What stands before every topic and group name.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.endpoints.prefix
+    }
+
+    /// The order service's gRPC URL.
+    #[must_use]
+    pub fn order_grpc(&self) -> String {
+        format!("http://{}", self.endpoints.order)
+    }
+
+    /// The simulated provider's ledger.
+    #[must_use]
+    pub fn provider_ledger(&self) -> PathBuf {
+        self.data_dir.provider_ledger()
+    }
+
+    /// The simulated mail server's ledger.
+    #[must_use]
+    pub fn mail_ledger(&self) -> PathBuf {
+        self.data_dir.mail_ledger()
+    }
+
+    /// The folder of the orders that `load` saw acknowledged, one file a run.
+    #[must_use]
+    pub fn acked_dir(&self) -> PathBuf {
+        self.data_dir.path().join("acked")
+    }
+
+    fn url(&self, role: &str, database: &str) -> anyhow::Result<String> {
+        match &self.login {
+            Login::Given(url) => {
+                let mut url = url.clone();
+                url.set_path(database);
+                Ok(url.to_string())
+            }
+            Login::Kept(credentials) => {
+                let password = credentials.password(role).with_context(|| {
+                    format!("role {role} has no password in {}", self.data_dir.credentials().display())
+                })?;
+                role_url(&self.endpoints.postgres, role, password, database)
+            }
+        }
+    }
+}
+
+impl Database {
+    /// Every database.
+    pub const ALL: [Self; 3] = [Self::Order, Self::Billing, Self::Notification];
+
+    /// The service that owns it: its binary, its consumer group, its outbox's name.
+    #[must_use]
+    pub fn service(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Billing => "billing",
+            Self::Notification => "notification",
+        }
+    }
+
+    /// The database's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Order => "orderly_order",
+            Self::Billing => "orderly_billing",
+            Self::Notification => "orderly_notification",
+        }
+    }
+
+    /// The role that owns and migrates it.
+    #[must_use]
+    pub fn owner(self) -> String {
+        format!("{}_owner", self.name())
+    }
+
+    /// The role that the service uses.
+    #[must_use]
+    pub fn app(self) -> String {
+        format!("{}_app", self.name())
+    }
+}
+
+impl DataDir {
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.data_dir
+    }
+
+    pub(crate) fn credentials(&self) -> PathBuf {
+        self.data_dir.join("credentials.json")
+    }
+
+    pub(crate) fn record(&self) -> PathBuf {
+        self.data_dir.join("up.json")
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.data_dir.join("up.lock")
+    }
+
+    pub(crate) fn log(&self, process: &str) -> PathBuf {
+        self.data_dir.join("logs").join(format!("{process}.log"))
+    }
+
+    pub(crate) fn provider_ledger(&self) -> PathBuf {
+        self.data_dir.join("provider.ndjson")
+    }
+
+    pub(crate) fn mail_ledger(&self) -> PathBuf {
+        self.data_dir.join("mail.ndjson")
+    }
+}
+
+impl From<&Path> for DataDir {
+    fn from(path: &Path) -> Self {
+        Self { data_dir: path.to_owned() }
+    }
+}
+
+/// The server of a URL, without role, password and database.
+pub(crate) fn without_role(url: &Url) -> String {
+    let mut url = url.clone();
+    // Only URLs that cannot have a host refuse these, and those have nothing to remove.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_path("");
+    url.to_string()
+}
+
+pub(crate) fn role_url(server: &str, role: &str, password: &str, database: &str) -> anyhow::Result<String> {
+    let mut url = Url::parse(server).context("the PostgreSQL server is not a URL")?;
+    let set = url.set_username(role).and_then(|()| url.set_password(Some(password)));
+    set.map_err(|()| anyhow!("the PostgreSQL URL {server} names no host"))?;
+    url.set_path(database);
+    Ok(url.to_string())
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Kept(_) => "Kept",
+            Self::Given(_) => "Given",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_url_loses_its_role_and_gets_another() -> anyhow::Result<()> {
+        let url = Url::parse("postgres://boss:secret@db.example:6432/postgres?sslmode=require")?;
+        let server = without_role(&url);
+        assert_eq!(server, "postgres://db.example:6432?sslmode=require");
+        assert_eq!(
+            role_url(&server, "orderly_audit", "pw", "orderly_order")?,
+            "postgres://orderly_audit:pw@db.example:6432/orderly_order?sslmode=require"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! `orderly topics apply`: creates the platform's topics and checks those that exist.
+//!
+//! A topic that differs is reported, never changed: another partition count moves keys, another retention loses
+//! records.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    client::DefaultClientContext,
+    types::RDKafkaErrorCode,
+};
+
+use crate::{
+    output,
+    platform::{DataDir, Platform},
+};
+
+/// The topics of the platform, without prefix.
+pub const TOPICS: [&str; 5] =
+    ["order-created", "payment-requests", "payment-results", "order-status", "notification-events"];
+
+/// What every topic is created with: a week of records, removed by age and never compacted.
+const SETTINGS: [(&str, &str); 2] = [("cleanup.policy", "delete"), ("retention.ms", "604800000")];
+
+/// How long the brokers may take for one request.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a broker is asked for a topic that it does not know yet.
+const METADATA_EVERY: Duration = Duration::from_millis(50);
+
+/// Arguments of `orderly topics`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Create the topics that are missing and check the others
+    Apply(Apply),
+}
+
+#[derive(Debug, clap::Args)]
+struct Apply {
+    #[command(flatten)]
+    data_dir: DataDir,
+    /// Kafka bootstrap server [default: the running platform's]
+    #[arg(long, env = "ORDERLY_KAFKA", value_name = "HOST:PORT")]
+    kafka: Option<String>,
+    /// Put before every topic name [default: the running platform's]
+    #[arg(long, env = "ORDERLY_PREFIX")]
+    prefix: Option<String>,
+    #[command(flatten)]
+    shape: Shape,
+}
+
+/// How a topic is laid out.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Shape {
+    /// Partitions of each topic; keys move when it changes, so it is fixed at creation
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    pub partitions: i32,
+    /// Copies of each partition
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=15))]
+    pub replication: i32,
+}
+
+/// Runs `orderly topics`.
+///
+/// # Errors
+/// When Kafka does not answer or a topic differs from what the platform needs.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Command::Apply(args) = args.command;
+    let (kafka, prefix) = match (args.kafka, args.prefix) {
+        (Some(kafka), prefix) => (kafka, prefix.unwrap_or_default()),
+        (None, prefix) => {
+            let platform = Platform::load(&args.data_dir)?;
+            (platform.kafka().to_owned(), prefix.unwrap_or_else(|| platform.prefix().to_owned()))
+        }
+    };
+    let created = apply(&kafka, &prefix, args.shape).await?;
+    let existed = TOPICS.len() - created.len();
+    for topic in created {
+        output::line(format!("created {topic}"));
+    }
+    output::line(format!("{existed} of {} topics existed, as they should be", TOPICS.len()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Creates the missing topics, checks all, and returns the names of those created.
+///
+/// # Errors
+/// When Kafka does not answer or a topic differs from what the platform needs.
+pub async fn apply(kafka: &str, prefix: &str, shape: Shape) -> anyhow::Result<Vec<String>> {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .create()
+        .context("could not make a Kafka client")?;
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+    let names: Vec<String> = TOPICS.iter().map(|topic| format!("{prefix}{topic}")).collect();
+    let created = create(&admin, &options, &names, shape)
+        .await
+        .with_context(|| format!("could not create topics at {kafka}"))?;
+    let differences = differences(admin, &options, &names, shape).await?;
+    ensure!(
+        differences.is_empty(),
+        "topics differ from what the platform needs; change them with Kafka's own tools, or use another --prefix: {}",
+        differences.join("; ")
+    );
+    Ok(created)
+}
+
+async fn create(
+    admin: &AdminClient<DefaultClientContext>,
+    options: &AdminOptions,
+    names: &[String],
+    shape: Shape,
+) -> anyhow::Result<Vec<String>> {
+    let topics: Vec<NewTopic<'_>> = names
+        .iter()
+        .map(|name| {
+            let topic = NewTopic::new(name, shape.partitions, TopicReplication::Fixed(shape.replication));
+            SETTINGS.into_iter().fold(topic, |topic, (key, value)| topic.set(key, value))
+        })
+        .collect();
+    let mut created = Vec::new();
+    for result in admin.create_topics(&topics, options).await? {
+        match result {
+            Ok(name) => created.push(name),
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((name, code)) => bail!("{name}: {code}"),
+        }
+    }
+    Ok(created)
+}
+
+async fn differences(
+    admin: AdminClient<DefaultClientContext>,
+    options: &AdminOptions,
+    names: &[String],
+    shape: Shape,
+) -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
+    let resources: Vec<ResourceSpecifier<'_>> =
+        names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    let settings = admin.describe_configs(&resources, options).await?;
+    for (name, resource) in names.iter().zip(settings) {
+        let resource = resource.map_err(|code| anyhow::anyhow!("{name}: {code}"))?;
+        for (key, wanted) in SETTINGS {
+            let value = resource.get(key).and_then(|entry| entry.value.as_deref()).unwrap_or("unknown");
+            if value != wanted {
+                found.push(format!("{name} has {key}={value}, wants {wanted}"));
+            }
+        }
+    }
+    // Metadata is a blocking call of librdkafka.
+    let names = names.to_vec();
+    let counts = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<(String, usize)>> {
+        let mut counts = Vec::new();
+        for name in names {
+            let count = partitions(&admin, &name)?;
+            counts.push((name, count));
+        }
+        Ok(counts)
+    });
+    for (name, count) in counts.await?? {
+        if i32::try_from(count) != Ok(shape.partitions) {
+            found.push(format!("{name} has {count} partitions, wants {}", shape.partitions));
+        }
+    }
+    Ok(found)
+}
+
+/// A broker may know a topic a moment later than the controller that created it.
+fn partitions(admin: &AdminClient<DefaultClientContext>, name: &str) -> anyhow::Result<usize> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let metadata = admin.inner().fetch_metadata(Some(name), PATIENCE)?;
+        let count =
+            metadata.topics().iter().find(|topic| topic.name() == name).map(|topic| topic.partitions().len());
+        match count {
+            None | Some(0) if Instant::now() < deadline => std::thread::sleep(METADATA_EVERY),
+            count => return Ok(count.unwrap_or(0)),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What `up` prints when the platform is ready.
+
+use crate::platform::{DataDir, Endpoints};
+
+pub(super) fn render(endpoints: &Endpoints, data_dir: &DataDir) -> String {
+    let Endpoints { order, billing, notification, order_admin, billing_admin, notification_admin, .. } =
+        endpoints;
+    format!(
+        r#"
+  order           grpc {order}   admin http://{order_admin}
+  billing         grpc {billing}   admin http://{billing_admin}
+  notification    grpc {notification}   admin http://{notification_admin}
+  outbox-relay                           admin http://{relay}
+  PostgreSQL      {postgres}
+  Kafka           {kafka}
+  provider, mail  http://{provider}, smtp {mail} (simulated)
+  logs            {logs}
+
+place an order:
+  grpcurl -plaintext -d '{{"customer_id":"cust-1","items":[{{"product_id":"gaming-mouse","quantity":1,"unit_price":{{"currency":"EUR","minor":4999}}}}],"payment_token":"tok_ok"}}' {order} orderly.order.v1.OrderService/CreateOrder
+"#,
+        relay = endpoints.relay_admin,
+        postgres = endpoints.postgres,
+        kafka = endpoints.kafka,
+        provider = endpoints.provider,
+        mail = endpoints.mail,
+        logs = data_dir.path().join("logs").display(),
+    )
+}

@@ -1,0 +1,86 @@
+//! Every record took effect once in the group that reads its topic, and per key in the order of `ce_sequence`.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::verify::{
+    facts::{Facts, Group, InboxRow, Source, Topic},
+    report::Invariant,
+};
+
+struct Seen {
+    key: Uuid,
+    sequence: i64,
+    entries: u32,
+}
+
+pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
+    let mut gone = 0_u64;
+    for group in Group::ALL {
+        gone += check_group(facts, group, invariant);
+    }
+    if gone > 0 {
+        invariant.note(format!("{gone} inbox rows not checked: retention has removed their records"));
+    }
+}
+
+/// Returns how many rows have lost their record to retention.
+fn check_group(facts: &Facts, group: Group, invariant: &mut Invariant) -> u64 {
+    let topic = group.topic();
+    let mut seen: HashMap<(Source, Uuid), Seen> = HashMap::new();
+    for record in facts.log.records.iter().filter(|record| record.topic == topic) {
+        let new = Seen { key: record.key, sequence: record.sequence, entries: 0 };
+        seen.entry((record.source, record.id)).or_insert(new);
+    }
+    invariant.checked += seen.len() as u64;
+
+    let mut gone = 0;
+    let mut order: Vec<(Uuid, Source, i64, i64)> = Vec::with_capacity(seen.len());
+    for row in facts.inbox.iter().filter(|row| row.group == group) {
+        let at = Source::parse(&row.source).zip(Uuid::try_parse(&row.id).ok());
+        match at.and_then(|at| seen.get_mut(&at).map(|record| (at.0, record))) {
+            Some((source, record)) if row.topic == topic.name() => {
+                record.entries += 1;
+                order.push((record.key, source, row.seq, record.sequence));
+            }
+            Some(_) => {
+                invariant.offend(subject(row), format_args!("took effect as a record of {}", row.topic));
+            }
+            None if is_gone(facts, row) => gone += 1,
+            None => {
+                let place = format!("{}/{}/{}", row.topic, row.partition, row.offset);
+                invariant
+                    .offend(subject(row), format_args!("took effect without a record; said to be {place}"));
+            }
+        }
+    }
+    for ((source, id), record) in &seen {
+        let subject = format_args!("event {id} from {source} in group {group}");
+        match record.entries {
+            1 => {}
+            0 => invariant.offend(subject, format_args!("no effect (key {}, {topic})", record.key)),
+            n => {
+                invariant.offend(subject, format_args!("took effect {n} times (key {}, {topic})", record.key))
+            }
+        }
+    }
+    order.sort_unstable();
+    for pair in order.windows(2) {
+        let ((key, source, _, earlier), (next_key, next_source, _, later)) = (pair[0], pair[1]);
+        if (key, source) == (next_key, next_source) && later < earlier {
+            let subject = format_args!("key {key} from {source} in group {group}");
+            invariant.offend(subject, format_args!("sequence {later} took effect after {earlier} ({topic})"));
+        }
+    }
+    gone
+}
+
+fn is_gone(facts: &Facts, row: &InboxRow) -> bool {
+    let span = Topic::parse(&row.topic).and_then(|topic| facts.log.partitions.get(&(topic, row.partition)));
+    span.is_some_and(|span| row.offset < span.low)
+}
+
+fn subject(row: &InboxRow) -> String {
+    format!("event {} from {} in group {}", row.id, row.source, row.group)
+}

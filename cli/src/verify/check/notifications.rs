@@ -1,0 +1,70 @@
+//! Every outcome and every receipt was told once, and the e-mails among them were sent.
+
+use std::collections::{HashMap, HashSet};
+
+use uuid::Uuid;
+
+use crate::verify::{
+    facts::{Facts, NotificationKind, OrderStatus},
+    report::Invariant,
+};
+
+pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
+    let wanted = wanted(facts);
+    invariant.checked = wanted.len() as u64;
+    let mut told = HashSet::with_capacity(wanted.len());
+    let mut message_ids = HashSet::new();
+    let mut repeats = 0;
+    for notification in &facts.notifications {
+        let subject = format!(
+            "notification {} ({} of order {})",
+            notification.id, notification.kind, notification.order_id
+        );
+        let at = (notification.order_id, notification.kind);
+        match wanted.get(&at) {
+            None => invariant.offend(&subject, "nothing has caused it"),
+            Some(customer) => invariant.expect(*customer == notification.customer_id, &subject, || {
+                format!("went to customer {}, the order is of {customer}", notification.customer_id)
+            }),
+        }
+        invariant.expect(told.insert(at), &subject, || "is the second of its kind".to_owned());
+        invariant.expect(notification.delivered, &subject, || "is not delivered".to_owned());
+        if notification.email {
+            let message_id = format!("{}@orderly", notification.id);
+            let sent = facts.mails.get(&message_id).copied().unwrap_or(0);
+            invariant.expect(sent > 0 || !notification.delivered, &subject, || {
+                "its e-mail was never sent".to_owned()
+            });
+            repeats += sent.saturating_sub(1);
+            message_ids.insert(message_id);
+        }
+    }
+    for ((order_id, kind), _) in wanted.iter().filter(|(at, _)| !told.contains(*at)) {
+        invariant.offend(format_args!("order {order_id}"), format_args!("{kind} was never told"));
+    }
+    for message_id in facts.mails.keys().filter(|id| !message_ids.contains(*id)) {
+        invariant.offend(format_args!("e-mail {message_id}"), "no notification has caused it");
+    }
+    if repeats > 0 {
+        invariant.note(format!(
+            "{repeats} e-mails are repeats, with the Message-ID of the first; nothing promises otherwise"
+        ));
+    }
+}
+
+/// What is to be told, and to whom.
+fn wanted(facts: &Facts) -> HashMap<(Uuid, NotificationKind), &str> {
+    let outcomes = facts.orders.iter().filter_map(|(id, order)| {
+        let kind = match order.status {
+            OrderStatus::Confirmed => NotificationKind::OrderConfirmed,
+            OrderStatus::Rejected => NotificationKind::OrderRejected,
+            OrderStatus::Cancelled => NotificationKind::OrderCancelled,
+            _ => return None,
+        };
+        Some(((*id, kind), order.customer_id.as_str()))
+    });
+    let charged = facts.payments.iter().filter(|payment| payment.reference.is_some());
+    let receipts = charged
+        .map(|payment| ((payment.order_id, NotificationKind::PaymentReceipt), payment.customer_id.as_str()));
+    outcomes.chain(receipts).collect()
+}

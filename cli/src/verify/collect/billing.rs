@@ -1,0 +1,50 @@
+//! The billing database.
+
+use futures_util::TryStreamExt as _;
+use sqlx::{PgConnection, Row as _};
+
+use super::known;
+use crate::verify::facts::{Money, Payment, PaymentStatus, Posting};
+
+pub(super) async fn payments(connection: &mut PgConnection) -> anyhow::Result<Vec<Payment>> {
+    let mut rows = sqlx::query(
+        "select payment_id, order_id, customer_id, currency, amount_minor, status, failure is not null as failed,
+            version, provider_reference, refunded_minor
+         from payments",
+    )
+    .fetch(connection);
+    let mut payments = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        let status: &str = row.try_get("status")?;
+        payments.push(Payment {
+            id: row.try_get("payment_id")?,
+            order_id: row.try_get("order_id")?,
+            customer_id: row.try_get("customer_id")?,
+            amount: Money { currency: row.try_get("currency")?, minor: row.try_get("amount_minor")? },
+            status: known(PaymentStatus::parse(status), status, "payment status")?,
+            failed: row.try_get("failed")?,
+            version: row.try_get("version")?,
+            reference: row.try_get("provider_reference")?,
+            refunded_minor: row.try_get("refunded_minor")?,
+        });
+    }
+    Ok(payments)
+}
+
+pub(super) async fn postings(connection: &mut PgConnection) -> anyhow::Result<Vec<Posting>> {
+    let mut rows = sqlx::query(
+        "select entry_id, payment_id, kind = 'REFUND' as refund, account, currency, minor from ledger_postings",
+    )
+    .fetch(connection);
+    let mut postings = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        postings.push(Posting {
+            entry_id: row.try_get("entry_id")?,
+            payment_id: row.try_get("payment_id")?,
+            refund: row.try_get("refund")?,
+            account: row.try_get("account")?,
+            amount: Money { currency: row.try_get("currency")?, minor: row.try_get("minor")? },
+        });
+    }
+    Ok(postings)
+}

@@ -1,0 +1,71 @@
+//! Outbox and inbox, which every database has.
+
+use futures_util::TryStreamExt as _;
+use sqlx::{PgConnection, Row as _};
+
+use super::digest;
+use crate::{
+    platform::Database,
+    verify::facts::{Group, InboxRow, OutboxRow},
+};
+
+/// Reads what the ring still holds.
+pub(super) async fn outbox(
+    connection: &mut PgConnection,
+    database: Database,
+    rows: &mut Vec<OutboxRow>,
+) -> anyhow::Result<()> {
+    let mut stream = sqlx::query(
+        "select id, event_id, topic, key, headers, payload,
+            floor(extract(epoch from created_at) * 1000)::bigint as created_ms
+         from outbox.event",
+    )
+    .fetch(connection);
+    while let Some(row) = stream.try_next().await? {
+        let topic: String = row.try_get("topic")?;
+        let digest = digest(&topic, row.try_get("key")?, row.try_get("headers")?, row.try_get("payload")?);
+        rows.push(OutboxRow {
+            database,
+            row: row.try_get("id")?,
+            event_id: row.try_get("event_id")?,
+            topic,
+            created_ms: row.try_get("created_ms")?,
+            digest,
+        });
+    }
+    Ok(())
+}
+
+/// Yesterday: the leaves of today and its neighbours are never cleared. Read after the rows, so that a midnight between
+/// the two makes it later.
+pub(super) async fn kept_since(connection: &mut PgConnection) -> anyhow::Result<i64> {
+    let today =
+        sqlx::query_scalar::<_, i64>("select floor(extract(epoch from clock_timestamp()) / 86400)::bigint");
+    Ok(today.fetch_one(connection).await? - 1)
+}
+
+/// Reads what took effect in the group that owns this database.
+pub(super) async fn inbox(
+    connection: &mut PgConnection,
+    group: Group,
+    prefix: &str,
+    rows: &mut Vec<InboxRow>,
+) -> anyhow::Result<()> {
+    let mut stream = sqlx::query(
+        "select source, id, seq, topic, partition, \"offset\" from inbox.message where consumer = $1",
+    )
+    .bind(format!("{prefix}{group}"))
+    .fetch(connection);
+    while let Some(row) = stream.try_next().await? {
+        rows.push(InboxRow {
+            group,
+            source: row.try_get("source")?,
+            id: row.try_get("id")?,
+            seq: row.try_get("seq")?,
+            topic: row.try_get("topic")?,
+            partition: row.try_get("partition")?,
+            offset: row.try_get("offset")?,
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! Waits until nothing moves: every saga has ended, every outbox is published, every group has read its topic.
+//!
+//! The parts are asked one after the other, so one look proves nothing: two looks in a row must find everything at rest
+//! and the ends of all topics where they were.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rdkafka::consumer::BaseConsumer;
+use sqlx::{PgPool, Row as _};
+use uuid::Uuid;
+
+use super::{
+    collect::{self, Databases, topics},
+    facts::{Group, Topic},
+    report::Invariant,
+};
+use crate::platform::{Database, Platform};
+
+/// How often the parts are asked.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// The name of the invariant.
+pub(super) const NAME: &str = "at-rest";
+
+/// What one look has found.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// Everything that has not settled.
+    pub(super) invariant: Invariant,
+    /// Whether no record is on its way: outboxes are published and topics read.
+    pub(super) delivered: bool,
+    /// In short, for people who wait.
+    pub(super) summary: String,
+    ends: BTreeMap<(Topic, i32), i64>,
+}
+
+/// Asks the parts.
+pub(super) struct Watch<'a> {
+    databases: &'a Databases,
+    groups: Arc<Vec<(Group, BaseConsumer)>>,
+    prefix: String,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(platform: &Platform, databases: &'a Databases) -> anyhow::Result<Self> {
+        let groups = Arc::new(topics::groups(platform.kafka(), platform.prefix())?);
+        Ok(Self { databases, groups, prefix: platform.prefix().to_owned() })
+    }
+
+    /// Looks until everything is at rest or `settle` has passed; the last look tells which.
+    ///
+    /// # Errors
+    /// When a part still does not answer at the end of that time.
+    pub(super) async fn settle(
+        &self,
+        settle: Duration,
+        mut progress: impl FnMut(&str),
+    ) -> anyhow::Result<Look> {
+        let deadline = Instant::now() + settle;
+        let mut before: Option<Look> = None;
+        loop {
+            let late = Instant::now() >= deadline;
+            match self.look().await {
+                Ok(mut look) if look.invariant.broken == 0 => {
+                    match &before {
+                        Some(before) if before.still(&look) => return Ok(look),
+                        Some(_) if late => {
+                            look.invariant.offend("topics", "are still being written to");
+                            look.delivered = false;
+                            return Ok(look);
+                        }
+                        _ => before = Some(look),
+                    }
+                    // The second look comes at once.
+                    continue;
+                }
+                Ok(look) if late => return Ok(look),
+                Ok(look) => {
+                    progress(&look.summary);
+                    before = None;
+                }
+                // Parts may be restarting.
+                Err(error) if late => return Err(error),
+                Err(error) => {
+                    progress(&error.to_string());
+                    before = None;
+                }
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// One look at every part.
+    pub(super) async fn look(&self) -> anyhow::Result<Look> {
+        let mut invariant = Invariant::new(NAME);
+        let mut counts = Vec::new();
+        for (database, pool) in self.databases.all() {
+            let open = sagas(database, pool, &mut invariant).await?;
+            counts.push((open, noun(database)));
+        }
+        let mut unpublished = 0;
+        for (database, pool) in self.databases.all() {
+            unpublished += outbox(database, pool, &mut invariant).await?;
+        }
+        let (unread, ends) = self.groups(&mut invariant).await?;
+        counts.extend([(unpublished, "unpublished events"), (unread, "unread records")]);
+        let open: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        let delivered = unpublished == 0 && unread == 0;
+        let summary = format!("waiting for {}", open.join(", "));
+        if invariant.broken > 0 {
+            invariant.note(open.join(", "));
+        }
+        Ok(Look { invariant, delivered, summary, ends })
+    }
+
+    async fn groups(&self, invariant: &mut Invariant) -> anyhow::Result<(i64, BTreeMap<(Topic, i32), i64>)> {
+        let (groups, prefix) = (Arc::clone(&self.groups), self.prefix.clone());
+        let asked = tokio::task::spawn_blocking(move || {
+            let (mut lags, mut ends) = (Vec::new(), BTreeMap::new());
+            let any = groups.first().map(|(_, client)| client);
+            // The ends first: a commit can only come nearer to an end that was read before it.
+            for (&topic, client) in Topic::ALL.iter().zip(std::iter::repeat(any).flatten()) {
+                let watermarks = topics::watermarks(client, &format!("{prefix}{topic}"))?;
+                let reader = groups.iter().find(|(group, _)| group.topic() == topic);
+                if let Some((group, client)) = reader {
+                    lags.push((*group, topics::lag(client, &format!("{prefix}{topic}"), &watermarks)?));
+                }
+                ends.extend(watermarks.into_iter().map(|(partition, (_, high))| ((topic, partition), high)));
+            }
+            anyhow::Ok((lags, ends))
+        });
+        let (lags, ends) = asked.await??;
+        for &(group, lag) in lags.iter().filter(|(_, lag)| *lag > 0) {
+            let topic = group.topic();
+            invariant
+                .offend(format_args!("group {group}"), format_args!("has not read {lag} records of {topic}"));
+        }
+        invariant.checked += lags.len() as u64;
+        Ok((lags.iter().map(|(_, lag)| lag).sum(), ends))
+    }
+}
+
+impl Look {
+    /// Whether nothing was published between two looks.
+    pub(super) fn still(&self, later: &Self) -> bool {
+        self.ends == later.ends
+    }
+}
+
+fn noun(database: Database) -> &'static str {
+    match database {
+        Database::Order => "open orders",
+        Database::Billing => "open payments",
+        Database::Notification => "undelivered notifications",
+    }
+}
+
+/// What has not come to its end in a database. Counted in full, named up to a bound.
+async fn sagas(database: Database, pool: &PgPool, invariant: &mut Invariant) -> anyhow::Result<i64> {
+    let sql = match database {
+        Database::Order => {
+            "select 'order' as what, order_id as id, status, count(*) over () as total from orders
+             where status in ('PENDING', 'STOCK_RESERVED', 'PAID', 'COMPENSATING') order by order_id limit 100"
+        }
+        Database::Billing => {
+            "select 'payment' as what, payment_id as id, status, count(*) over () as total from payments
+             where status in ('PENDING', 'REFUNDING') order by payment_id limit 100"
+        }
+        Database::Notification => {
+            "select 'notification' as what, notification_id as id, status, count(*) over () as total
+             from notifications where status = 'PENDING' order by notification_id limit 100"
+        }
+    };
+    let rows = sqlx::query(sql).fetch_all(pool).await.map_err(|error| unanswered(database, error))?;
+    for row in &rows {
+        let (what, id, status): (&str, Uuid, &str) =
+            (row.try_get("what")?, row.try_get("id")?, row.try_get("status")?);
+        invariant.offend(format_args!("{what} {id}"), format_args!("is still {status}"));
+    }
+    let total = rows.first().map_or(Ok(0), |row| row.try_get("total"))?;
+    count_rest(invariant, total, rows.len());
+    Ok(total)
+}
+
+async fn outbox(database: Database, pool: &PgPool, invariant: &mut Invariant) -> anyhow::Result<i64> {
+    // Everything below xmin is visible in the snapshot; saying so lets the index skip what is published.
+    let rows = sqlx::query(
+        "select e.id, e.topic, e.event_id, count(*) over () as total
+         from outbox.cursor c join outbox.event e
+             on e.xid >= pg_snapshot_xmin(c.snap) and not pg_visible_in_snapshot(e.xid, c.snap)
+         where c.name = 'main' order by e.id limit 100",
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(|error| unanswered(database, error))?;
+    for row in &rows {
+        let (id, topic): (i64, &str) = (row.try_get("id")?, row.try_get("topic")?);
+        let event: Option<Uuid> = row.try_get("event_id")?;
+        let event = event.map_or_else(|| "without an id".to_owned(), |event| event.to_string());
+        let outbox = database.service();
+        invariant.offend(
+            format_args!("event {event} (row {id} of the {outbox} outbox)"),
+            format_args!("is not published to {topic}"),
+        );
+    }
+    let total = rows.first().map_or(Ok(0), |row| row.try_get("total"))?;
+    count_rest(invariant, total, rows.len());
+    invariant.checked += 1;
+    Ok(total)
+}
+
+fn count_rest(invariant: &mut Invariant, total: i64, named: usize) {
+    invariant.broken += u64::try_from(total).unwrap_or(0).saturating_sub(named as u64);
+    invariant.checked += 1;
+}
+
+fn unanswered(database: Database, error: sqlx::Error) -> anyhow::Error {
+    anyhow::Error::from(error).context(collect::unreadable(database))
+}

@@ -1,0 +1,19 @@
+//! What tests add to the stack: servers that are started when first needed, a database per test, a platform per test.
+//!
+//! Nothing is mocked: [`Database`] is a real PostgreSQL database made from a migrated template, [`Platform`] runs the
+//! real binaries as processes, with a prefix of its own for topics and groups. Whoever uses a server shares it with
+//! every other test; a test that stops or reconfigures one starts its own with crate `stack`.
+
+mod database;
+mod platform;
+mod servers;
+mod statements;
+mod topics;
+mod until;
+
+pub use database::Database;
+pub use platform::{Part, Platform};
+pub use servers::{Servers, servers};
+pub use statements::check_statements;
+pub use topics::TOPICS;
+pub use until::until;
