@@ -13,6 +13,8 @@ TOOLS := $(CURDIR)/target/tools
 BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 GRPCURL := $(TOOLS)/bin/grpcurl
 ORDERLY := target/release/orderly
+KAFKA_POM := crates/stack/kafka/pom.xml
+export ORDERLY_KAFKA_LIBS ?= $(CURDIR)/target/kafka-libs
 
 # What `make up` needs from Debian: a C compiler for librdkafka, PostgreSQL's server, Java and Maven for Kafka.
 PACKAGES := build-essential pkg-config zlib1g-dev default-jre-headless maven postgresql
@@ -107,6 +109,12 @@ rust:
 	if [[ $$(printf '%s\n' "$$oldest" "$$version" | sort -V | head -1) != "$$oldest" ]]; then \
 		echo "cargo $$version is too old, $$oldest is needed: run \`rustup update stable\`" >&2; exit 1; fi
 
-# Kafka's libraries, from Maven Central.
-kafka:
-	@true
+# Kafka's libraries, from Maven Central: what `orderly up` and the tests would install by themselves (crates/stack), with
+# the same lock and the same mark of completion, so that it never happens twice.
+kafka: system
+	@mkdir -p '$(dir $(ORDERLY_KAFKA_LIBS))'; exec 9>'$(ORDERLY_KAFKA_LIBS).lock'; flock 9; \
+	cmp -s '$(KAFKA_POM)' '$(ORDERLY_KAFKA_LIBS)/pom.xml' && exit; \
+	echo 'installing Kafka from Maven Central (54 MB)'; \
+	rm -rf '$(ORDERLY_KAFKA_LIBS)' '$(ORDERLY_KAFKA_LIBS).new'; mkdir '$(ORDERLY_KAFKA_LIBS).new'; \
+	mvn -q -B -f '$(KAFKA_POM)' dependency:copy-dependencies -DoutputDirectory='$(ORDERLY_KAFKA_LIBS).new'; \
+	cp '$(KAFKA_POM)' '$(ORDERLY_KAFKA_LIBS).new/pom.xml'; mv '$(ORDERLY_KAFKA_LIBS).new' '$(ORDERLY_KAFKA_LIBS)'

@@ -213,7 +213,7 @@ async fn keep(spec: Spec, board: Board, stop: CancellationToken, hurry: Cancella
     let mut first = true;
     while !stop.is_cancelled() {
         let started = Instant::now();
-        let exit = match spec.program.start(&spec.log, first, &stop).await {
+        let exit = match spec.program.start(&spec.log, first) {
             Ok(mut running) => {
                 board.process(spec.name, |process| {
                     process.state = ProcessState::Running;
@@ -228,7 +228,6 @@ async fn keep(spec: Spec, board: Board, stop: CancellationToken, hurry: Cancella
                     }
                 }
             }
-            Err(_) if stop.is_cancelled() => break,
             Err(err) => Exit { text: format!("could not start: {err:#}"), code: None },
         };
         first = false;

@@ -68,18 +68,26 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     // What was said before stands before the findings.
     output::flush();
-    let mut stdout = io::stdout().lock();
-    if args.json {
-        serde_json::to_writer(&mut stdout, &report)?;
-        writeln!(stdout)?;
-    } else {
-        write!(stdout, "{report}")?;
+    match print(&report, args.json) {
+        // Whoever closed the pipe has seen enough, and the exit code still tells the rest.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
     }
     Ok(match (report.holds, report.broken().is_empty()) {
         (true, _) => ExitCode::SUCCESS,
         (false, false) => ExitCode::FAILURE,
         (false, true) => ExitCode::from(UNREADABLE),
     })
+}
+
+fn print(report: &Report, json: bool) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    if json {
+        serde_json::to_writer(&mut stdout, report)?;
+        writeln!(stdout)
+    } else {
+        write!(stdout, "{report}")
+    }
 }
 
 /// Waits at most `settle` for the platform to come to rest, and audits it.

@@ -10,7 +10,6 @@ use std::{
 use anyhow::Context as _;
 use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
-use tokio_util::sync::CancellationToken;
 
 use super::{Exit, log};
 use crate::platform::process::Identity;
@@ -40,12 +39,7 @@ pub struct Running {
 
 impl Program {
     /// Starts it. `first` puts the log of an earlier platform aside.
-    pub(super) async fn start(
-        &self,
-        log: &Path,
-        first: bool,
-        _stop: &CancellationToken,
-    ) -> anyhow::Result<Running> {
+    pub(super) fn start(&self, log: &Path, first: bool) -> anyhow::Result<Running> {
         match self {
             Self::Command { executable, args, env } => {
                 let output = log::open(log, first)?;

@@ -8,7 +8,7 @@ use std::{
     io::{BufRead as _, BufReader},
     os::unix::{net::UnixStream, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -48,6 +48,7 @@ fn connect() -> anyhow::Result<Servers> {
     let folder = binaries()?;
     let socket = folder.join("teststack.sock");
     let deadline = Instant::now() + START;
+    let mut starting: Option<Child> = None;
     loop {
         if let Ok(stream) = UnixStream::connect(&socket) {
             let mut line = String::new();
@@ -63,21 +64,31 @@ fn connect() -> anyhow::Result<Servers> {
             "the servers did not start; see {}",
             folder.join("teststack.log").display()
         );
-        spawn(&folder)?;
+        // One that finds the lock held ends with 0: another process has started it, and this one waits.
+        match starting.as_mut().map(Child::try_wait).transpose()?.flatten() {
+            Some(status) if !status.success() => {
+                anyhow::bail!("teststack ended with {status}; see {}", folder.join("teststack.log").display())
+            }
+            Some(_) => starting = None,
+            None => {}
+        }
+        if starting.is_none() {
+            starting = Some(spawn(&folder)?);
+        }
         std::thread::sleep(Duration::from_millis(200));
     }
 }
 
 /// Starts `teststack`; a second one ends at once, because the first holds a lock.
-fn spawn(folder: &Path) -> anyhow::Result<()> {
+fn spawn(folder: &Path) -> anyhow::Result<Child> {
     let program = folder.join("teststack");
     let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("teststack.log"))?;
-    Command::new(&program)
+    let child = Command::new(&program)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
         .process_group(0)
         .spawn()
         .with_context(|| format!("{} does not run: `cargo build --workspace` first", program.display()))?;
-    Ok(())
+    Ok(child)
 }

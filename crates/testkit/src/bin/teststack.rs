@@ -27,7 +27,7 @@ async fn main() -> anyhow::Result<()> {
     let folder = std::env::current_exe()?.parent().context("runs from target/<profile>")?.to_owned();
     let lock = fs::File::create(folder.join("teststack.lock"))?;
     let Ok(_lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else { return Ok(()) };
-    let data = folder.join("teststack");
+    let data = folder.join("teststack.data");
     let postgres_data = stack::postgres::data_directory(&data.join("postgres"))?;
     // Left by a predecessor that was killed.
     for old in [&data, &postgres_data] {

@@ -1,5 +1,5 @@
 //! Billing on a real PostgreSQL.
 
-mod database;
 mod payments;
 mod provider;
+mod statements;

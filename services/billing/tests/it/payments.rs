@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use billing::{
+    Billing,
     app::Payments,
     domain::{Payment, Status},
     handlers::PaymentRequests,
@@ -16,9 +17,10 @@ use proto::{
     money::v1::Money,
 };
 use sqlx::PgPool;
+use testkit::Database;
 use uuid::Uuid;
 
-use crate::{database::Database, provider::Script};
+use crate::provider::Script;
 
 const CHARGED: (u16, &str) = (201, r#"{"reference":"ch_1","status":"succeeded"}"#);
 const REFUNDED: (u16, &str) = (200, r#"{"reference":"re_1","refunded":{"currency":"EUR","minor":4999}}"#);
@@ -26,25 +28,35 @@ const DECLINED: (u16, &str) = (402, r#"{"code":"card_declined"}"#);
 const UNAVAILABLE: (u16, &str) = (503, r#"{"code":"unavailable"}"#);
 
 struct Scene {
-    database: Database,
+    pool: PgPool,
+    owner: PgPool,
     payments: Payments,
     script: Script,
     payment_id: Uuid,
     order_id: Uuid,
+    _database: Database,
 }
 
 impl Scene {
     async fn set(answers: &[(u16, &'static str)]) -> anyhow::Result<Self> {
-        let database = Database::create().await?;
+        let database = Database::create::<Billing>().await?;
         let (script, address) = Script::listen(answers).await?;
         let url = format!("http://{address}").parse().map_err(anyhow::Error::msg)?;
         let provider = Provider::new(&url, Duration::from_secs(5))?;
-        let payments = Payments::new(database.app.clone(), provider);
-        Ok(Self { database, payments, script, payment_id: Uuid::now_v7(), order_id: Uuid::now_v7() })
+        let pool = database.app().await?;
+        Ok(Self {
+            payments: Payments::new(pool.clone(), provider),
+            pool,
+            owner: database.superuser().await?,
+            script,
+            payment_id: Uuid::now_v7(),
+            order_id: Uuid::now_v7(),
+            _database: database,
+        })
     }
 
     fn pool(&self) -> &PgPool {
-        &self.database.app
+        &self.pool
     }
 
     fn request(&self) -> PaymentRequested {
@@ -108,7 +120,7 @@ impl Scene {
     async fn events(&self) -> anyhow::Result<Vec<String>> {
         let rows: Vec<(i64, String, Vec<u8>)> =
             sqlx::query_as("SELECT sequence, topic, headers FROM outbox.event ORDER BY id")
-                .fetch_all(&self.database.owner)
+                .fetch_all(&self.owner)
                 .await?;
         rows.into_iter()
             .map(|(sequence, topic, headers)| {
@@ -123,7 +135,7 @@ impl Scene {
     /// How many postings there are, and their sum.
     async fn ledger(&self) -> anyhow::Result<(i64, i64)> {
         let sql = "SELECT count(*), coalesce(sum(minor), 0)::bigint FROM ledger_postings";
-        Ok(sqlx::query_as(sql).fetch_one(&self.database.owner).await?)
+        Ok(sqlx::query_as(sql).fetch_one(&self.owner).await?)
     }
 
     async fn token(&self) -> anyhow::Result<Option<String>> {

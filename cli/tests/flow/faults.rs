@@ -1,0 +1,81 @@
+//! What dies comes back, and nothing is lost or doubled by it.
+
+use std::fs;
+
+use proto::{
+    notification::v1::NotificationKind::{OrderConfirmed, PaymentReceipt},
+    order::v1::OrderStatus,
+};
+use testkit::Part;
+
+use crate::client::{place, platform, reached, told};
+
+#[tokio::test]
+async fn orders_are_accepted_while_billing_is_down_and_confirmed_once_it_is_back() -> anyhow::Result<()> {
+    let mut platform = platform().await?;
+    platform.kill(Part::Billing)?;
+    let mut orders = Vec::new();
+    for _ in 0..10 {
+        orders.push(place(&platform, "tok_ok").await?);
+    }
+    platform.restart(Part::Billing).await?;
+    for order in &orders {
+        reached(&platform, &order.order_id, OrderStatus::Confirmed).await?;
+        assert_eq!(told(&platform, &order.order_id, 2).await?, [PaymentReceipt, OrderConfirmed]);
+    }
+    let charges = fs::read_to_string(platform.ledger(Part::Provider))?;
+    assert_eq!(charges.lines().count(), orders.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_process_killed_in_turn_loses_and_doubles_nothing() -> anyhow::Result<()> {
+    let mut platform = platform().await?;
+    // A provider or mail server that is gone, and a lease that has to run out.
+    for text in
+        ["provider", "taken over", "batch rolled back", "kafka does not answer", "outcome", "lease", "mail"]
+    {
+        platform.expect_log(text);
+    }
+    let mut orders = Vec::new();
+    for part in Part::ALL {
+        orders.push(place(&platform, "tok_ok").await?);
+        platform.kill(part)?;
+        if part != Part::Order {
+            orders.push(place(&platform, "tok_ok").await?);
+        }
+        platform.restart(part).await?;
+    }
+    for order in &orders {
+        reached(&platform, &order.order_id, OrderStatus::Confirmed).await?;
+        assert_eq!(told(&platform, &order.order_id, 2).await?, [PaymentReceipt, OrderConfirmed]);
+    }
+    let charges = fs::read_to_string(platform.ledger(Part::Provider))?;
+    assert_eq!(charges.lines().count(), orders.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_processed_stops_its_consumer_and_names_it() -> anyhow::Result<()> {
+    use rdkafka::{
+        ClientConfig,
+        producer::{FutureProducer, FutureRecord},
+    };
+    let mut platform = platform().await?;
+    platform.expect_log("consumer stopped");
+    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", platform.kafka()).create()?;
+    let topic = format!("{}payment-requests", platform.prefix);
+    let record = FutureRecord::to(&topic).key("a stranger").payload("no protobuf").partition(3);
+    producer.send(record, std::time::Duration::from_secs(10)).await.map_err(|(error, _)| error)?;
+    testkit::until("billing names the record", crate::client::SETTLE, || async {
+        let log = platform.log(Part::Billing)?;
+        Ok(log
+            .contains("record payment-requests[3]@0 cannot be processed: header ce_source is missing")
+            .then_some(()))
+    })
+    .await?;
+    // Accepted all the same; it waits behind the record, and nothing is lost.
+    let order = place(&platform, "tok_ok").await?;
+    assert_eq!(order.status(), OrderStatus::Pending);
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! Notification on a real PostgreSQL, with a mail server that answers from a script.
+
+mod api;
+mod audit;
+mod delivery;
+mod requests;
+mod scene;
+mod smtp;
+mod statements;
