@@ -61,6 +61,7 @@ pub struct Admin {
 
 /// Answers on an open listener until shutdown.
 pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) -> std::io::Result<()> {
+    admin.metrics.describe(admin.name, admin.version);
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))

@@ -30,6 +30,8 @@ const INITDB_WITHIN: Duration = Duration::from_secs(120);
 /// How often a server that starts is asked, and how long one answer may take.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the children of a server that was killed may take to notice.
+const ORPHANS_WITHIN: Duration = Duration::from_secs(10);
 /// What every server is started with, before [`Config::settings`].
 const SETTINGS: [(&str, &str); 6] = [
     ("listen_addresses", "127.0.0.1"),
@@ -76,7 +78,7 @@ pub async fn prepare(config: &Config) -> Result<Launch> {
         account.enters(parent)?;
     }
     match fs::read_to_string(data.join("PG_VERSION")) {
-        Ok(found) if found.trim() == version.to_string() => refuse_live(&data)?,
+        Ok(found) if found.trim() == version.to_string() => refuse_live(&data).await?,
         Ok(found) => {
             let (found, installed) = (found.trim().to_owned(), version.to_string());
             return Err(Error::OtherVersion { data, found, installed });
@@ -164,17 +166,35 @@ fn newest(versions: &Path) -> Result<(u32, PathBuf)> {
 }
 
 /// Refuses data that a server still uses. `postmaster.pid` may be older than the machine's last start, so the process
-/// must also run in the data, as PostgreSQL does.
-fn refuse_live(data: &Path) -> Result<()> {
+/// must also run in the data, as PostgreSQL does. The children of a server that was killed are waited for: each leads a
+/// session of its own, notices within moments that it is an orphan, and until then holds the shared memory.
+async fn refuse_live(data: &Path) -> Result<()> {
     let file = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
-    let Some(pid) = file.lines().next().and_then(|line| line.trim().parse::<u32>().ok()) else {
+    let Some(server) = file.lines().next().and_then(|line| line.trim().parse::<u32>().ok()) else {
         return Ok(());
     };
-    let runs_in = fs::read_link(format!("/proc/{pid}/cwd")).ok();
-    if runs_in.is_some() && runs_in == data.canonicalize().ok() {
-        return Err(Error::InUse { pid, data: data.to_owned() });
+    let deadline = Instant::now() + ORPHANS_WITHIN;
+    loop {
+        let users = processes_in(data);
+        let refused = if users.contains(&server) { Some(server) } else { users.first().copied() };
+        match refused {
+            None => return Ok(()),
+            Some(pid) if pid == server || Instant::now() >= deadline => {
+                return Err(Error::InUse { pid, data: data.to_owned() });
+            }
+            Some(_) => sleep(ASK_EVERY).await,
+        }
     }
-    Ok(())
+}
+
+/// The processes whose working directory this is.
+fn processes_in(directory: &Path) -> Vec<u32> {
+    let Ok(directory) = directory.canonicalize() else { return Vec::new() };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == directory))
+        .filter_map(|process| process.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// Makes the data beside its place and moves it there at last: an `initdb` that was interrupted leaves nothing that

@@ -1,8 +1,15 @@
 //! One registry a process, in the two formats that Prometheus reads.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-use prometheus_client::{encoding::text::encode, registry::Registry};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::gauge::ConstGauge,
+    registry::{Registry, Unit},
+};
 
 /// The process's metrics; clones share one registry.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +24,25 @@ impl Metrics {
     /// Gives the registry to whoever registers metrics, and returns what that makes.
     pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
         register(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds what every process has: when it started and what it is. Once a process.
+    pub fn describe(&self, name: &'static str, version: &'static str) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.register(|registry| {
+            registry.register_with_unit(
+                "process_start_time",
+                "When the process started, since the epoch",
+                Unit::Seconds,
+                ConstGauge::new(now.as_secs_f64()),
+            );
+            let labels = [("service".into(), name.into()), ("version".into(), version.into())];
+            registry.sub_registry_with_labels(labels.into_iter()).register(
+                "orderly_build_info",
+                "1, with what is running",
+                ConstGauge::new(1_i64),
+            );
+        });
     }
 
     /// OpenMetrics 1.0 text.
@@ -50,7 +76,8 @@ fn to_text_format(openmetrics: &str) -> String {
             Some((keyword, name, rest)) if counters.contains(&name) => {
                 text.push_str(&format!("# {keyword} {name}_total {rest}"));
             }
-            _ => text.push_str(line.split(" # ").next().unwrap_or(line)),
+            Some(_) => text.push_str(line),
+            None => text.push_str(without_exemplar(line)),
         }
         text.push('\n');
     }
@@ -62,6 +89,19 @@ fn comment(line: &str) -> Option<(&str, &str, &str)> {
     let (keyword, rest) = line.strip_prefix("# ")?.split_once(' ')?;
     let (name, rest) = rest.split_once(' ')?;
     Some((keyword, name, rest))
+}
+
+/// A sample up to its exemplar, which begins with the first hash outside the quotes of a label.
+fn without_exemplar(sample: &str) -> &str {
+    let (mut quoted, mut escaped) = (false, false);
+    let exemplar = sample.bytes().position(|byte| {
+        if byte == b'"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = byte == b'\\' && !escaped;
+        byte == b'#' && !quoted
+    });
+    exemplar.map_or(sample, |at| sample[..at].trim_end())
 }
 
 #[cfg(test)]
@@ -93,5 +133,25 @@ mod tests {
         let text =
             to_text_format("# UNIT a_seconds seconds\na_bucket{le=\"1\"} 2 # {trace_id=\"x\"} 0.5\n# EOF\n");
         assert_eq!(text, "a_bucket{le=\"1\"} 2\n");
+    }
+
+    #[test]
+    fn a_hash_in_a_label_is_no_exemplar() {
+        for (sample, expected) in [
+            (r#"a{b="x # \"y\" # {"} 1 # {id="2"} 3"#, r#"a{b="x # \"y\" # {"} 1"#),
+            (r#"a{b="\\"} 1 # {id="2"} 3"#, r#"a{b="\\"} 1"#),
+            ("a 1", "a 1"),
+        ] {
+            assert_eq!(without_exemplar(sample), expected);
+        }
+    }
+
+    #[test]
+    fn a_process_says_what_it_is() {
+        let metrics = Metrics::new();
+        metrics.describe("billing", "1.2.3");
+        let text = metrics.text();
+        assert!(text.contains("orderly_build_info{service=\"billing\",version=\"1.2.3\"} 1\n"), "{text}");
+        assert!(text.contains("\nprocess_start_time_seconds "), "{text}");
     }
 }

@@ -1,12 +1,15 @@
 //! Logs to standard error, traces to an OTLP collector where one is named.
 
-use std::{env, io};
+use std::{env, io, panic};
 
 use opentelemetry::{KeyValue, trace::TracerProvider as _};
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{
-    EnvFilter, Layer as _, Registry, fmt,
+    EnvFilter, Layer as _, Registry,
+    filter::LevelFilter,
+    fmt,
     layer::SubscriberExt as _,
     util::{SubscriberInitExt as _, TryInitError},
 };
@@ -39,14 +42,24 @@ pub enum Error {
     Twice(#[from] TryInitError),
 }
 
-/// Keeps telemetry going until it is flushed.
+/// Keeps telemetry going; flushes when it is dropped.
 #[derive(Debug)]
-pub struct Guard(SdkTracerProvider);
+pub struct Guard {
+    traces: SdkTracerProvider,
+    /// Writes the last lines when it is dropped.
+    _log: WorkerGuard,
+}
 
 impl Guard {
-    /// Sends what is buffered; bounded by the exporter's own time limit.
+    /// Sends and writes what is buffered; bounded by the exporter's own time limit and a second for the log.
     pub fn flush(self) {
-        if let Err(error) = self.0.shutdown() {
+        drop(self);
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Err(error) = self.traces.shutdown() {
             tracing::debug!(%error, "last spans were not exported");
         }
     }
@@ -60,15 +73,23 @@ impl Guard {
 pub fn init(service: &'static str, version: &'static str, args: &LogArgs) -> Result<Guard, Error> {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,sqlx::postgres::notice=warn"));
-    let format = fmt::layer().with_writer(|| Lossy).with_target(true);
+    // A reader that is slow, stuck or gone costs log lines, not requests.
+    let (lines, log) = tracing_appender::non_blocking(io::stderr());
+    let format = fmt::layer().with_writer(lines).with_target(true);
     let logs = match args.log_format {
         LogFormat::Text => format.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),
         LogFormat::Json => format.json().flatten_event(true).boxed(),
     };
     let provider = tracer_provider(service, version)?;
-    let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer(service));
-    Registry::default().with(filter).with(logs).with(traces).try_init()?;
-    Ok(Guard(provider))
+    // Not under RUST_LOG: a quieter log must not cut the traces that go through the outbox.
+    let traces =
+        tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(LevelFilter::INFO);
+    Registry::default().with(logs.with_filter(filter)).with(traces).try_init()?;
+    panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, reason = panic.payload_as_str(), "panicked");
+    }));
+    Ok(Guard { traces: provider, _log: log })
 }
 
 fn tracer_provider(service: &'static str, version: &'static str) -> Result<SdkTracerProvider, Error> {
@@ -83,18 +104,4 @@ fn tracer_provider(service: &'static str, version: &'static str) -> Result<SdkTr
         provider = provider.with_batch_exporter(SpanExporter::builder().with_tonic().build()?);
     }
     Ok(provider.build())
-}
-
-/// Standard error whose end may be closed: a lost log line must not end a service.
-struct Lossy;
-
-impl io::Write for Lossy {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().write_all(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
