@@ -19,7 +19,7 @@ export ORDERLY_KAFKA_LIBS ?= $(CURDIR)/target/kafka-libs
 # What `make up` needs from Debian: a C compiler for librdkafka, PostgreSQL's server, Java and Maven for Kafka.
 PACKAGES := build-essential pkg-config zlib1g-dev default-jre-headless maven postgresql
 
-.PHONY: help up down clean status build test lint fmt proto-lint deny tools system rust kafka
+.PHONY: help up down clean status build test lint fmt docs proto-lint deny tools system rust kafka
 
 help: ## Show this
 	@printf 'Orderly: an event-driven order platform.\n\n'
@@ -63,6 +63,9 @@ lint: rust proto-lint ## Check formatting, clippy and the protos
 
 fmt: rust ## Format the code
 	@cargo fmt --all
+
+docs: rust ## Write docs/CONFIG.md anew, from the command lines
+	@UPDATE_DOCS=1 cargo test -q --locked -p cli --test config
 
 proto-lint: $(BUF) ## Check the protos against buf's STANDARD rules
 	@cd proto && '$(BUF)' lint

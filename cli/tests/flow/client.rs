@@ -85,6 +85,7 @@ pub async fn told(
     .await
 }
 
-async fn channel(platform: &Platform, part: Part) -> anyhow::Result<Channel> {
+/// A connection to a service.
+pub async fn channel(platform: &Platform, part: Part) -> anyhow::Result<Channel> {
     Ok(Endpoint::from_shared(platform.grpc(part))?.connect().await?)
 }

@@ -1,7 +1,9 @@
 //! The whole flow, on the real stack with the real binaries: from the gRPC call to the customer's notification.
 
 mod client;
+mod damage;
 mod faults;
 mod happy;
+mod outages;
 mod rubbish;
 mod shutdown;

@@ -14,7 +14,7 @@ use rdkafka::{
 };
 use sqlx::PgPool;
 use telemetry::Heartbeat;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
@@ -32,6 +32,8 @@ const BATCH_RECORDS: usize = 500;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How long the loop waits for a record before it shows that it is alive.
 const IDLE: Duration = Duration::from_secs(1);
+/// How long leaving the group may take.
+const LEAVE: Duration = Duration::from_secs(3);
 
 /// What a service reads.
 #[derive(Clone, Copy, Debug)]
@@ -101,12 +103,18 @@ impl<H: Handler> Consumer<H> {
             self.subscription.topics.iter().map(|topic| format!("{}{topic}", self.kafka.prefix)).collect();
         client.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
         info!(group, ?topics, "consuming");
+        let ended = self.consume(&client, &group, shutdown).await;
+        leave(client, &group).await;
+        ended
+    }
+
+    async fn consume(&self, client: &Client, group: &str, shutdown: &CancellationToken) -> Result<(), Error> {
         let owner = Uuid::now_v7();
         let mut backoff = BACKOFF.0;
         let mut answers = true;
         while !shutdown.is_cancelled() {
             self.heartbeat.beat();
-            let messages = match self.read(&client, shutdown).await {
+            let messages = match self.read(client, shutdown).await {
                 Ok(messages) if messages.is_empty() => continue,
                 Ok(messages) => {
                     if !std::mem::replace(&mut answers, true) {
@@ -116,16 +124,16 @@ impl<H: Handler> Consumer<H> {
                 }
                 Err(error) if client_is_lost(&error) => return Err(error.into()),
                 Err(error) => {
-                    // Once per outage: librdkafka reports each broker and each attempt.
+                    // Once per outage: librdkafka queues an error for each broker and each attempt, which its own
+                    // backoff spaces. A pause here would put off the assignment that is queued behind them.
                     if std::mem::replace(&mut answers, false) {
                         warn!(group, %error, "kafka does not answer; trying on");
                     }
-                    pause(&mut backoff, shutdown).await;
                     continue;
                 }
             };
             let started = Instant::now();
-            match self.process(&client, &group, owner, &messages).await {
+            match self.process(client, group, owner, &messages).await {
                 Ok(()) => {
                     self.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
                     self.after_commit.notify_one();
@@ -136,17 +144,11 @@ impl<H: Handler> Consumer<H> {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     warn!(group, %error, cause, records = messages.len(), "batch rolled back; running it again");
                     pause(&mut backoff, shutdown).await;
-                    rewind(&client, &self.kafka.prefix, &messages);
+                    rewind(client, &self.kafka.prefix, &messages);
                 }
                 Err(error) => return Err(error),
             }
         }
-        // Asynchronous commits of the last batches are still on their way; this one waits for them.
-        if let Err(error) = client.commit_consumer_state(CommitMode::Sync) {
-            tracing::debug!(group, %error, "last commit");
-        }
-        client.unsubscribe();
-        info!(group, "left the group");
         Ok(())
     }
 
@@ -233,6 +235,24 @@ impl<H: Handler> Consumer<H> {
             tracing::debug!(group, %error, "offset commit");
         }
         Ok(())
+    }
+}
+
+/// Leaves the group with the offsets of the last batches committed. Both wait for a broker that may be away, and block:
+/// a thread of their own does it, which is given up after a while.
+async fn leave(client: Client, group: &str) {
+    let (done, left) = oneshot::channel::<()>();
+    let leaving = std::thread::Builder::new().name("leave-group".to_owned()).spawn(move || {
+        if let Err(error) = client.commit_consumer_state(CommitMode::Sync) {
+            tracing::debug!(%error, "last commit");
+        }
+        client.unsubscribe();
+        drop(client);
+        drop(done);
+    });
+    match tokio::time::timeout(LEAVE, left).await {
+        Ok(_) if leaving.is_ok() => info!(group, "left the group"),
+        _ => warn!(group, "kafka does not answer; the group will notice that this member is gone"),
     }
 }
 

@@ -27,7 +27,15 @@ impl Database {
     /// # Errors
     /// When the server does not start, or the migrations fail.
     pub async fn create<A: App>() -> anyhow::Result<Self> {
-        let server = servers().await?.postgres.clone();
+        Self::create_on::<A>(&servers().await?.postgres).await
+    }
+
+    /// A new database on this server, an address as in [`Servers`](crate::Servers).
+    ///
+    /// # Errors
+    /// As of [`Database::create`].
+    pub async fn create_on<A: App>(server: &str) -> anyhow::Result<Self> {
+        let server = server.to_owned();
         let app_role = format!("orderly_{}_app", A::NAME);
         // A template belongs to one build of the migrations.
         let template = format!("template_{}_{}", A::NAME, build_id()?);

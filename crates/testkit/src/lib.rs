@@ -2,9 +2,10 @@
 //!
 //! Nothing is mocked: [`Database`] is a real PostgreSQL database made from a migrated template, [`Platform`] runs the
 //! real binaries as processes, with a prefix of its own for topics and groups. Whoever uses a server shares it with
-//! every other test; a test that stops or reconfigures one starts its own with crate `stack`.
+//! every other test; a test that stops one starts a [`Dedicated`] one.
 
 mod database;
+mod dedicated;
 mod platform;
 mod servers;
 mod statements;
@@ -12,6 +13,7 @@ mod topics;
 mod until;
 
 pub use database::Database;
+pub use dedicated::Dedicated;
 pub use platform::{Part, Platform};
 pub use servers::{Servers, servers};
 pub use statements::check_statements;

@@ -14,6 +14,10 @@ use nix::{
     unistd::Pid,
 };
 use service::App;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use uuid::Uuid;
 
 use crate::{Database, Servers, servers, servers::binaries, topics, until};
@@ -67,7 +71,7 @@ pub struct Platform {
     pub billing: Database,
     /// Notification's database.
     pub notification: Database,
-    servers: &'static Servers,
+    servers: Servers,
     folder: PathBuf,
     ports: Vec<(Part, u16, u16)>,
     children: Vec<(Part, Child)>,
@@ -80,16 +84,23 @@ impl Platform {
     /// # Errors
     /// When a binary is missing or does not become ready.
     pub async fn start<O: App, B: App, N: App>() -> anyhow::Result<Self> {
-        let servers = servers().await?;
+        Self::start_on::<O, B, N>(servers().await?.clone()).await
+    }
+
+    /// The same on these servers.
+    ///
+    /// # Errors
+    /// As of [`Platform::start`].
+    pub async fn start_on<O: App, B: App, N: App>(servers: Servers) -> anyhow::Result<Self> {
         let prefix = format!("t{}-", &Uuid::new_v4().simple().to_string()[..12]);
         topics::create(&servers.kafka, &prefix).await?;
         let folder = std::env::temp_dir().join(format!("orderly-{prefix}"));
         fs::create_dir_all(&folder)?;
         let mut platform = Self {
             prefix,
-            order: Database::create::<O>().await?,
-            billing: Database::create::<B>().await?,
-            notification: Database::create::<N>().await?,
+            order: Database::create_on::<O>(&servers.postgres).await?,
+            billing: Database::create_on::<B>(&servers.postgres).await?,
+            notification: Database::create_on::<N>(&servers.postgres).await?,
             servers,
             folder,
             ports: Part::ALL.map(|part| (part, stack::port::free(), stack::port::free())).to_vec(),
@@ -176,6 +187,14 @@ impl Platform {
         self.ready(part).await
     }
 
+    /// What a service's `/readyz` answers: 200 or why not. `None` while its port is closed.
+    ///
+    /// # Errors
+    /// When the answer cannot be read.
+    pub async fn readyz(&self, part: Part) -> anyhow::Result<Option<String>> {
+        readyz(&self.admin(part)).await
+    }
+
     fn take(&mut self, part: Part) -> anyhow::Result<Child> {
         let index = self.children.iter().position(|(running, _)| *running == part);
         Ok(self.children.swap_remove(index.context("this part does not run")?).1)
@@ -188,7 +207,11 @@ impl Platform {
             .map_or((0, 0), |(_, grpc, admin)| (*grpc, *admin))
     }
 
-    fn spawn(&mut self, part: Part) -> anyhow::Result<()> {
+    /// Starts a part that was stopped, and does not wait.
+    ///
+    /// # Errors
+    /// When its binary is missing.
+    pub fn spawn(&mut self, part: Part) -> anyhow::Result<()> {
         let folder = binaries()?;
         let log = fs::OpenOptions::new()
             .create(true)
@@ -328,13 +351,19 @@ impl Drop for Platform {
 
 /// `/readyz`, or for a simulator an open port.
 async fn is_ready(part: Part, address: &str) -> anyhow::Result<Option<()>> {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let Ok(mut stream) = tokio::net::TcpStream::connect(address).await else { return Ok(None) };
     if matches!(part, Part::Provider | Part::Mail) {
-        return Ok(Some(()));
+        return Ok(TcpStream::connect(address).await.ok().map(drop));
     }
+    Ok(readyz(address).await?.filter(|answer| answer.starts_with("200")).map(drop))
+}
+
+/// The status code and the body.
+async fn readyz(address: &str) -> anyhow::Result<Option<String>> {
+    let Ok(mut stream) = TcpStream::connect(address).await else { return Ok(None) };
     stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    Ok(answer.starts_with("HTTP/1.1 200").then_some(()))
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+    let code = head.split_whitespace().nth(1).context("no status code")?;
+    Ok(Some(format!("{code} {body}")))
 }

@@ -40,8 +40,9 @@ pub async fn servers() -> anyhow::Result<&'static Servers> {
 /// The folder of the binaries under test.
 pub(crate) fn binaries() -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("a test runs from target/<profile>/deps")?;
-    Ok(folder.to_owned())
+    let folder = test.parent().context("a program lies in a folder")?;
+    // A test lies one below.
+    Ok(if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder }.to_owned())
 }
 
 fn connect() -> anyhow::Result<Servers> {

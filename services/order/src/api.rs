@@ -188,9 +188,13 @@ fn draft(request: &pb::CreateOrderRequest, violations: &mut Violations) -> Draft
     }
 }
 
-/// All of the request, with the payment token as its hash.
+/// All of the request but its id, with the payment token as its hash.
 fn request_hash(request: &pb::CreateOrderRequest, token_hash: &str) -> Vec<u8> {
-    let body = pb::CreateOrderRequest { payment_token: token_hash.to_owned(), ..request.clone() };
+    let body = pb::CreateOrderRequest {
+        payment_token: token_hash.to_owned(),
+        request_id: String::new(),
+        ..request.clone()
+    };
     Sha256::digest(body.encode_to_vec()).to_vec()
 }
 

@@ -64,25 +64,19 @@ impl Orders {
         Ok((order, history))
     }
 
-    /// The transitions of an order after a version.
-    pub async fn history_after(
-        &self,
-        order_id: Uuid,
-        version: i32,
-    ) -> Result<Vec<(Order, StoredEvent)>, Error> {
+    /// The transitions of an order, each with the order after it.
+    pub async fn transitions(&self, order_id: Uuid) -> Result<Vec<(Order, StoredEvent)>, Error> {
         let history = store::history(&mut *self.pool.acquire().await?, order_id).await?;
         if history.is_empty() {
             return Err(Error::NotFound(order_id));
         }
         let mut state = None;
-        let mut transitions = Vec::with_capacity(history.len());
-        for stored in history {
-            let order = domain::evolve(order_id, state, &stored.event);
+        let transitions = history.into_iter().map(|stored| {
+            let order = domain::evolve(order_id, state.take(), &stored.event);
             state = Some(order.clone());
-            transitions.push((order, stored));
-        }
-        transitions.retain(|(_, stored)| stored.version > version);
-        Ok(transitions)
+            (order, stored)
+        });
+        Ok(transitions.collect())
     }
 
     /// One page of orders, the newest first.

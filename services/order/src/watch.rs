@@ -37,7 +37,7 @@ impl Watchers {
         after_version: i32,
     ) -> Result<ReceiverStream<Result<(Order, StoredEvent), Error>>, Error> {
         // Asked once before the stream begins, so that an unknown order is an error of the call.
-        let first = self.orders.history_after(order_id, 0).await?;
+        let first = self.orders.transitions(order_id).await?;
         let (sender, receiver) = mpsc::channel(BUFFER);
         let watchers = self.clone();
         tokio::spawn(async move {
@@ -71,7 +71,7 @@ impl Watchers {
                 return;
             }
             tokio::time::sleep(REREAD).await;
-            history = match self.orders.history_after(order_id, sent).await {
+            history = match self.orders.transitions(order_id).await {
                 Ok(history) => history,
                 Err(error) => {
                     let _ = sender.send(Err(error)).await;

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde::{Deserialize, de::DeserializeOwned};
 use uuid::Uuid;
 
@@ -106,17 +106,24 @@ fn run(path: &Path, system_identifier: i64) -> anyhow::Result<Option<Vec<AckedOr
         Order(AckedLine),
     }
     let (mut run, mut orders) = (None::<Arc<str>>, Vec::new());
+    let (mut headed, mut headless) = (false, false);
     lines(path, |line: Line| match line {
         Line::Head(head) => {
+            headed = true;
             run = (head.system_identifier == system_identifier).then(|| Arc::from(head.run));
         }
-        Line::Order(order) => orders.extend(run.as_ref().map(|run| AckedOrder {
-            run: Arc::clone(run),
-            order_id: order.order_id,
-            customer_id: order.customer_id,
-            total: Money { currency: order.currency, minor: order.total_minor },
-        })),
+        Line::Order(order) => {
+            headless |= !headed;
+            orders.extend(run.as_ref().map(|run| AckedOrder {
+                run: Arc::clone(run),
+                order_id: order.order_id,
+                customer_id: order.customer_id,
+                total: Money { currency: order.currency, minor: order.total_minor },
+            }));
+        }
     })?;
+    // Orders that no run claims would go unchecked.
+    ensure!(!headless, "{} has lost its first line, which names the run; move the file away", path.display());
     Ok(run.map(|_| orders))
 }
 
@@ -177,6 +184,11 @@ mod tests {
         fs::write(&path, "{\"message_id\":\"a@orderly\"}\nrubbish\n")?;
         let error = mails(&path).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains("line 2"), "{error}");
+        let order = r#"{"order_id":"00000000-0000-0000-0000-000000000000","customer_id":"c","total_minor":7,"currency":"EUR"}"#;
+        fs::write(dir.path().join("run.ndjson"), format!("{order}\n"))?;
+        fs::remove_file(path)?;
+        let error = acked(dir.path(), 1).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("has lost its first line"), "{error}");
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 
 /// Longest wait for one answer of the brokers, and for the next record.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Strays that are kept; more say nothing new.
+/// Strays that are kept of a topic; more say nothing new.
 const STRAYS: usize = 1000;
 
 /// First and next offset of each partition.
@@ -40,6 +40,8 @@ pub(in crate::verify) fn client(kafka: &str, group: &str) -> anyhow::Result<Base
         .set("auto.offset.reset", "error")
         .set("isolation.level", "read_committed")
         .set("queued.max.messages.kbytes", "16384")
+        // Only what is there is read; a broker that waits for more keeps the other partitions waiting, too.
+        .set("fetch.wait.max.ms", "10")
         .set("log_level", "2")
         .create()
         .context("could not make a Kafka client")
@@ -86,19 +88,23 @@ pub(in crate::verify) fn lag(client: &BaseConsumer, topic: &str, ends: &Watermar
 
 /// Reads every record of every topic, up to the ends at the time of asking.
 pub(super) async fn read(platform: &Platform) -> anyhow::Result<Log> {
-    let (kafka, prefix) = (platform.kafka().to_owned(), platform.prefix().to_owned());
-    // librdkafka's calls block.
-    let read = tokio::task::spawn_blocking(move || {
-        let mut log = Log::default();
-        for &topic in Topic::ALL {
-            read_topic(&client(&kafka, "orderly-verify")?, &prefix, topic, &mut log)?;
-        }
-        log.records.sort_unstable_by_key(|record| {
-            (record.topic, record.key, record.source, record.partition, record.offset)
-        });
-        Ok(log)
+    // librdkafka's calls block, and it takes a while to end a client, so each topic has a client and a thread.
+    let read = |&topic: &Topic| {
+        let (kafka, prefix) = (platform.kafka().to_owned(), platform.prefix().to_owned());
+        tokio::task::spawn_blocking(move || read_topic(&client(&kafka, "orderly-verify")?, &prefix, topic))
+    };
+    let topics: Vec<_> = Topic::ALL.iter().map(read).collect();
+    let mut log = Log::default();
+    for topic in topics {
+        let Log { records, strays, partitions } = topic.await??;
+        log.records.extend(records);
+        log.strays.extend(strays);
+        log.partitions.extend(partitions);
+    }
+    log.records.sort_unstable_by_key(|record| {
+        (record.topic, record.key, record.source, record.partition, record.offset)
     });
-    read.await?
+    Ok(log)
 }
 
 /// Every group with its client, for asking again and again.
@@ -106,7 +112,8 @@ pub(in crate::verify) fn groups(kafka: &str, prefix: &str) -> anyhow::Result<Vec
     Group::ALL.into_iter().map(|group| Ok((group, client(kafka, &format!("{prefix}{group}"))?))).collect()
 }
 
-fn read_topic(client: &BaseConsumer, prefix: &str, topic: Topic, log: &mut Log) -> anyhow::Result<()> {
+fn read_topic(client: &BaseConsumer, prefix: &str, topic: Topic) -> anyhow::Result<Log> {
+    let mut log = Log::default();
     let name = format!("{prefix}{topic}");
     let ends = watermarks(client, &name)?;
     let mut unread: HashMap<i32, i64> = HashMap::new();
@@ -119,7 +126,7 @@ fn read_topic(client: &BaseConsumer, prefix: &str, topic: Topic, log: &mut Log) 
         }
     }
     if unread.is_empty() {
-        return Ok(());
+        return Ok(log);
     }
     client.assign(&partitions).with_context(|| format!("topic {name} could not be read"))?;
     let mut last_answer = Instant::now();
@@ -138,7 +145,7 @@ fn read_topic(client: &BaseConsumer, prefix: &str, topic: Topic, log: &mut Log) 
                 let (partition, offset) = (message.partition(), message.offset());
                 let Some(&high) = unread.get(&partition) else { continue };
                 if offset < high {
-                    keep(&message, topic, log);
+                    keep(&message, topic, &mut log);
                 }
                 if offset + 1 >= high {
                     unread.remove(&partition);
@@ -147,8 +154,7 @@ fn read_topic(client: &BaseConsumer, prefix: &str, topic: Topic, log: &mut Log) 
         }
         last_answer = Instant::now();
     }
-    client.unassign()?;
-    Ok(())
+    Ok(log)
 }
 
 fn keep(message: &BorrowedMessage<'_>, topic: Topic, log: &mut Log) {

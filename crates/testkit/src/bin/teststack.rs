@@ -14,11 +14,8 @@ use std::{
 
 use anyhow::Context as _;
 use nix::fcntl::{Flock, FlockArg};
-use stack::Server;
-use testkit::Servers;
+use testkit::{Dedicated, Servers};
 
-/// How long a server may take to answer.
-const READY: Duration = Duration::from_secs(60);
 /// How long nobody may hold the socket.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -28,48 +25,10 @@ async fn main() -> anyhow::Result<()> {
     let lock = fs::File::create(folder.join("teststack.lock"))?;
     let Ok(_lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else { return Ok(()) };
     let data = folder.join("teststack.data");
-    let postgres_data = stack::postgres::data_directory(&data.join("postgres"))?;
-    // Left by a predecessor that was killed.
-    for old in [&data, &postgres_data] {
-        if old.exists() {
-            fs::remove_dir_all(old)?;
-        }
-    }
-    fs::create_dir_all(&data)?;
-    let libs = folder.join("kafka-libs");
-    stack::kafka::install(&libs).await?;
-
-    let config = stack::postgres::Config {
-        port: stack::port::free(),
-        data: postgres_data.clone(),
-        superuser_password: "tests-on-loopback".to_owned(),
-        // Databases live for a second; a crash of the machine may lose them.
-        settings: [("fsync", "off"), ("max_connections", "400"), ("max_prepared_transactions", "20")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec(),
-    };
-    let mut postgres = Server::start(&stack::postgres::prepare(&config).await?, &data.join("postgres.log"))?;
-    postgres.until(stack::postgres::ready(&stack::postgres::url(&config), READY)).await?;
-    let broker = stack::kafka::Config {
-        port: stack::port::free(),
-        controller_port: stack::port::free(),
-        data: data.join("kafka"),
-        libs,
-        heap: "512m".to_owned(),
-    };
-    let bootstrap = format!("127.0.0.1:{}", broker.port);
-    let mut kafka = Server::start(&stack::kafka::prepare(&broker).await?, &data.join("kafka.log"))?;
-    kafka.until(stack::kafka::ready(&bootstrap, READY)).await?;
-    let servers = Servers {
-        postgres: format!("postgres://postgres:{}@127.0.0.1:{}", config.superuser_password, config.port),
-        kafka: bootstrap,
-    };
+    let postgres = Dedicated::postgres_in(&data.join("postgres")).await?;
+    let kafka = Dedicated::kafka_in(&data.join("kafka")).await?;
+    let servers = Servers { postgres: postgres.address(), kafka: kafka.address() };
     serve(folder.join("teststack.sock"), &servers).await?;
-    kafka.stop().await?;
-    postgres.stop().await?;
-    for folder in [data, postgres_data] {
-        let _ = fs::remove_dir_all(folder);
-    }
     Ok(())
 }
 

@@ -1,0 +1,113 @@
+//! Rest, the history of orders, and the orders that callers were promised.
+
+use std::path::PathBuf;
+
+use cli::platform::Database::{Notification, Order};
+use uuid::Uuid;
+
+use super::{Case, case, file, sql};
+use crate::damage::{Orders, copy::Damage};
+
+pub fn cases(orders: &Orders, run: PathBuf) -> Vec<Case<'_>> {
+    let (paid, rejected) = (&orders.confirmed.order_id, &orders.rejected.order_id);
+    let paid_id = &orders.confirmed.payment_id;
+    let stranger = Uuid::now_v7();
+    vec![
+        case(
+            "an event waits in an outbox, and a record for its group",
+            [
+                sql(
+                    Order,
+                    "insert into outbox.event (event_id, topic, key, aggregate_id, sequence, headers, payload)
+                     select event_id, topic, key, aggregate_id, sequence, headers, payload from outbox.event
+                     where topic = 'order-status' limit 1",
+                ),
+                Damage::Unread,
+            ],
+            [
+                ("at-rest", "of the order outbox): is not published to order-status".into()),
+                ("at-rest", "group order: has not read 1 records of payment-results".into()),
+            ],
+        ),
+        case(
+            "a notification waits for its delivery",
+            [sql(
+                Notification,
+                format!(
+                    "update notifications set status = 'PENDING', delivered_at = null
+                     where order_id = '{rejected}'"
+                ),
+            )],
+            [
+                ("at-rest", "is still PENDING".into()),
+                ("notifications", format!("(ORDER_REJECTED of order {rejected}): is not delivered")),
+            ],
+        ),
+        case(
+            "an event in the middle of a history is deleted",
+            [sql(Order, format!("delete from order_events where order_id = '{paid}' and version = 2"))],
+            [
+                ("order-history", format!("order {paid}: version 2 is missing, 3 follows")),
+                (
+                    "events-published",
+                    format!("order {paid} in order-status from /orderly/order sequence 2: phantom"),
+                ),
+            ],
+        ),
+        case(
+            "the last event of a history is deleted",
+            [sql(Order, format!("delete from order_events where order_id = '{paid}' and version = 3"))],
+            [
+                (
+                    "order-history",
+                    format!("order {paid}: status is CONFIRMED, its events say PAID; version is 3"),
+                ),
+                (
+                    "events-published",
+                    format!("order {paid} in notification-events from /orderly/order sequence 3: phantom"),
+                ),
+            ],
+        ),
+        case(
+            "the view says another status",
+            [sql(Order, format!("update orders set status = 'REJECTED' where order_id = '{paid}'"))],
+            [
+                ("order-history", format!("order {paid}: status is REJECTED, its events say CONFIRMED")),
+                ("payments", format!("payment {paid_id} of order {paid}: is SUCCEEDED, its order REJECTED")),
+                ("notifications", format!("order {paid}: ORDER_REJECTED was never told")),
+            ],
+        ),
+        case(
+            "the view says another version",
+            [sql(Order, format!("update orders set version = 4 where order_id = '{paid}'"))],
+            [("order-history", format!("order {paid}: version is 4, its events say 3"))],
+        ),
+        case(
+            "an order is gone without a trace in its database",
+            [sql(
+                Order,
+                format!(
+                    "delete from order_events where order_id = '{paid}';
+                     delete from orders where order_id = '{paid}'"
+                ),
+            )],
+            [
+                ("events-published", format!("order {paid} in order-created")),
+                ("payments", format!("payment {paid_id} of order {paid}: there is no such order")),
+                ("notifications", format!("(ORDER_CONFIRMED of order {paid}): nothing has caused it")),
+            ],
+        ),
+        case(
+            "one acknowledged order is not there, and one is over another amount",
+            [file(run, move |text| {
+                *text = text.replacen("\"total_minor\":", "\"total_minor\":1", 1);
+                let order = r#""customer_id":"cust-1","total_minor":1,"currency":"EUR""#;
+                text.push_str(&format!("{{\"order_id\":\"{stranger}\",{order}}}\n"));
+            })],
+            [
+                ("acked", format!("order {stranger} of run ")),
+                ("acked", ", acknowledged over EUR 1".into()),
+            ],
+        ),
+    ]
+}

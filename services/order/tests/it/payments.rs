@@ -1,0 +1,186 @@
+//! What billing's answers do to an order, from the records of `payment-results` to the outbox.
+
+use order::domain::Command;
+use prost::{Message as _, Name as _};
+use proto::{
+    billing::v1::{PaymentFailed, PaymentFailure, PaymentRefunded, PaymentSucceeded, RefundRequested},
+    notification::v1::{NotificationKind, NotificationRequested},
+    order::v1::{GetOrderRequest, OrderStatus, StatusReason},
+};
+use uuid::Uuid;
+
+use crate::{records::Records, scene::Scene};
+
+fn succeeded(order_id: Uuid) -> PaymentSucceeded {
+    PaymentSucceeded { payment_id: Uuid::now_v7().to_string(), order_id: order_id.to_string() }
+}
+
+fn failed(order_id: Uuid, failure: PaymentFailure) -> PaymentFailed {
+    let PaymentSucceeded { payment_id, order_id } = succeeded(order_id);
+    PaymentFailed { payment_id, order_id, failure: failure.into() }
+}
+
+fn refunded(order_id: Uuid) -> PaymentRefunded {
+    let PaymentSucceeded { payment_id, order_id } = succeeded(order_id);
+    PaymentRefunded { payment_id, order_id, amount: None }
+}
+
+/// What an order has said since it was placed.
+async fn said_since(scene: &Scene, order_id: Uuid) -> anyhow::Result<Vec<String>> {
+    Ok(scene.said(order_id).await?.split_off(2))
+}
+
+#[tokio::test]
+async fn a_payment_that_succeeds_confirms_its_order_once() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let order_id = scene.place().await?;
+    let records = Records::begin(&scene).await?;
+    let id = records.send(&succeeded(order_id)).await?;
+    // The same record again, and the same news in another.
+    records.send_raw(id, &PaymentSucceeded::full_name(), &succeeded(order_id).encode_to_vec()).await?;
+    records.send(&succeeded(order_id)).await?;
+    records.settle().await?;
+    assert_eq!(scene.history(order_id).await?, ["OrderPlaced", "PaymentSucceeded", "OrderConfirmed"]);
+    assert_eq!(
+        said_since(&scene, order_id).await?,
+        [
+            "order-status 2 OrderPaid",
+            "order-status 3 OrderConfirmed",
+            "notification-events 3 NotificationRequested",
+        ]
+    );
+    let told = scene.told(order_id).await?;
+    let notification = NotificationRequested::decode(told[4].payload.as_slice())?;
+    assert_eq!(notification.kind(), NotificationKind::OrderConfirmed);
+    assert_eq!(notification.amount.map(|amount| amount.minor), Some(11_248));
+    // Too late for any of these.
+    records.send(&failed(order_id, PaymentFailure::Declined)).await?;
+    records.send(&refunded(order_id)).await?;
+    records.settle().await?;
+    assert_eq!((scene.history(order_id).await?.len(), scene.said(order_id).await?.len()), (3, 5));
+    records.end().await
+}
+
+#[tokio::test]
+async fn a_payment_that_fails_rejects_its_order_and_says_why() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let records = Records::begin(&scene).await?;
+    for (failure, reason, words) in [
+        (PaymentFailure::Declined, StatusReason::PaymentDeclined, "your payment was declined"),
+        (
+            PaymentFailure::InsufficientFunds,
+            StatusReason::InsufficientFunds,
+            "your account does not cover the amount",
+        ),
+        (PaymentFailure::Expired, StatusReason::PaymentExpired, "your payment could not be taken in time"),
+    ] {
+        let order_id = scene.place().await?;
+        records.send(&failed(order_id, failure)).await?;
+        records.send(&failed(order_id, PaymentFailure::Declined)).await?;
+        records.settle().await?;
+        assert_eq!(scene.history(order_id).await?, ["OrderPlaced", "OrderRejected"]);
+        assert_eq!(
+            said_since(&scene, order_id).await?,
+            ["order-status 2 OrderRejected", "notification-events 2 NotificationRequested"]
+        );
+        let get = GetOrderRequest { order_id: order_id.to_string() };
+        let order = scene.api.clone().get_order(get).await?.into_inner().order.expect("an order");
+        assert_eq!((order.status(), order.status_reason()), (OrderStatus::Rejected, reason));
+        let told = scene.told(order_id).await?;
+        let notification = NotificationRequested::decode(told[3].payload.as_slice())?;
+        assert_eq!(
+            (notification.kind(), notification.reason.as_str()),
+            (NotificationKind::OrderRejected, words)
+        );
+    }
+    records.end().await
+}
+
+#[tokio::test]
+async fn a_refund_ends_a_cancelled_order_once() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let (order_id, pending) = (scene.place().await?, scene.place().await?);
+    scene.cancel(order_id).await?;
+    let records = Records::begin(&scene).await?;
+    // The charge was under way: its success is no news, the refund is on its way.
+    records.send(&succeeded(order_id)).await?;
+    records.settle().await?;
+    assert_eq!(scene.history(order_id).await?, ["OrderPlaced", "CancellationRequested"]);
+    for _ in 0..2 {
+        records.send(&refunded(order_id)).await?;
+        records.send(&refunded(pending)).await?;
+    }
+    records.settle().await?;
+    assert_eq!(scene.history(order_id).await?, ["OrderPlaced", "CancellationRequested", "OrderCancelled"]);
+    assert_eq!(
+        said_since(&scene, order_id).await?,
+        [
+            "order-status 2 OrderCompensating",
+            "payment-requests 2 RefundRequested",
+            "order-status 3 OrderCancelled",
+            "notification-events 3 NotificationRequested",
+        ]
+    );
+    assert_eq!(scene.history(pending).await?, ["OrderPlaced"]);
+    records.end().await
+}
+
+#[tokio::test]
+async fn money_that_comes_after_the_end_is_sent_back() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let (cancelled, rejected) = (scene.place().await?, scene.place().await?);
+    scene.cancel(cancelled).await?;
+    scene.apply(cancelled, Command::PaymentRefunded).await?;
+    let records = Records::begin(&scene).await?;
+    records.send(&failed(rejected, PaymentFailure::Expired)).await?;
+    for order_id in [cancelled, rejected] {
+        let id = records.send(&succeeded(order_id)).await?;
+        records.send_raw(id, &PaymentSucceeded::full_name(), &succeeded(order_id).encode_to_vec()).await?;
+    }
+    records.settle().await?;
+    for (order_id, status, version) in
+        [(cancelled, OrderStatus::Cancelled, 4), (rejected, OrderStatus::Rejected, 3)]
+    {
+        let history = scene.history(order_id).await?;
+        assert_eq!(history.len(), version, "{history:?}");
+        assert_eq!(history.last().map(String::as_str), Some("LatePaymentFound"));
+        let told = scene.told(order_id).await?;
+        let last = told.last().expect("a record");
+        assert_eq!(last.summary, format!("payment-requests {version} RefundRequested"));
+        let get = GetOrderRequest { order_id: order_id.to_string() };
+        let order = scene.api.clone().get_order(get).await?.into_inner().order.expect("an order");
+        let refund = RefundRequested::decode(last.payload.as_slice())?;
+        assert_eq!((order.status(), refund.payment_id), (status, order.payment_id));
+    }
+    records.end().await
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_right_stops_the_consumer_before_what_follows() -> anyhow::Result<()> {
+    let unknown_order = succeeded(Uuid::now_v7());
+    let no_uuid = PaymentSucceeded { order_id: "42".into(), ..unknown_order.clone() };
+    let why = failed(Uuid::now_v7(), PaymentFailure::Unspecified);
+    let (succeeded_type, failed_type) = (PaymentSucceeded::full_name(), PaymentFailed::full_name());
+    for (what, event_type, payload) in [
+        ("an unknown order", &succeeded_type, unknown_order.encode_to_vec()),
+        ("an order id that is none", &succeeded_type, no_uuid.encode_to_vec()),
+        ("a failure without a reason", &failed_type, why.encode_to_vec()),
+        ("rubbish", &succeeded_type, b"rubbish".to_vec()),
+    ] {
+        let scene = Scene::set().await?;
+        let (before, after) = (scene.place().await?, scene.place().await?);
+        let records = Records::begin(&scene).await?;
+        records.send(&succeeded(before)).await?;
+        let poison = Uuid::now_v7();
+        records.send_raw(poison, event_type, &payload).await?;
+        let follower = records.send(&succeeded(after)).await?;
+        records.stopped().await?;
+        assert_eq!(scene.history(before).await?.len(), 3, "{what}: what came before has taken effect");
+        assert_eq!(scene.history(after).await?.len(), 1, "{what}: what follows waits");
+        for id in [poison, follower] {
+            assert!(!records.is_in_inbox(id).await?, "{what}");
+        }
+        records.end().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! The service on a database of its own, called through the generated client without a network between them.
+
+use std::{sync::Arc, time::Duration};
+
+use consumer::KafkaArgs;
+use order::{
+    Config, OrderService, app,
+    domain::{self, Command, Event, Order},
+};
+use outbox::{Headers, UnitOfWork};
+use proto::{
+    money::v1::Money,
+    order::v1::{
+        self as pb, CancelOrderRequest, CreateOrderRequest, OrderItem,
+        order_service_client::OrderServiceClient,
+    },
+};
+use serde_json::{Value, json};
+use service::App as _;
+use sqlx::PgPool;
+use telemetry::Metrics;
+use testkit::{Database, servers, until};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, service::Routes};
+use tonic_types::StatusExt as _;
+use uuid::Uuid;
+
+/// Whose orders these are.
+pub const CUSTOMER: &str = "cust-1";
+/// When billing may no longer take a payment request.
+pub const PAYMENT_DEADLINE: Duration = Duration::from_secs(900);
+
+/// The generated client on the service's own routes.
+pub type Client = OrderServiceClient<Routes>;
+
+/// One test's world.
+pub struct Scene {
+    /// The server side of gRPC.
+    pub api: Client,
+    /// As the service's role.
+    pub pool: PgPool,
+    /// For what the service itself may not do.
+    pub superuser: PgPool,
+    /// What the service counts.
+    pub metrics: Metrics,
+    /// The service, for its consumer.
+    pub service: Arc<OrderService>,
+    /// Where this test's topics are.
+    pub kafka: KafkaArgs,
+    /// Ends streams and consumer.
+    pub shutdown: CancellationToken,
+    /// Where it all is.
+    pub database: Database,
+}
+
+/// A record in the outbox.
+pub struct Told {
+    /// `topic sequence MessageName`.
+    pub summary: String,
+    /// Protobuf.
+    pub payload: Vec<u8>,
+}
+
+impl Scene {
+    /// A service that has seen no order yet.
+    pub async fn set() -> anyhow::Result<Self> {
+        let database = Database::create::<OrderService>().await?;
+        let pool = database.app().await?;
+        let prefix = format!("order-it-{}-", Uuid::now_v7().simple());
+        let kafka = KafkaArgs { kafka: servers().await?.kafka.clone(), prefix };
+        let nowhere = ([127, 0, 0, 1], 0).into();
+        let config = Config {
+            listen: nowhere,
+            admin: nowhere,
+            kafka: kafka.clone(),
+            payment_deadline: PAYMENT_DEADLINE,
+        };
+        let (metrics, shutdown) = (Metrics::new(), CancellationToken::new());
+        let service = Arc::new(OrderService::build(&config, pool.clone(), &metrics, shutdown.clone())?);
+        Ok(Self {
+            api: OrderServiceClient::new(Arc::clone(&service).routes()),
+            superuser: database.superuser().await?,
+            pool,
+            metrics,
+            service,
+            kafka,
+            shutdown,
+            database,
+        })
+    }
+
+    /// Places an order of this customer.
+    pub async fn place(&self) -> anyhow::Result<Uuid> {
+        Ok(id(&create(&self.api, body()).await?)?)
+    }
+
+    /// Cancels an order.
+    pub async fn cancel(&self, order_id: Uuid) -> Result<pb::Order, Status> {
+        cancel(&self.api, order_id).await
+    }
+
+    /// A command in a transaction of its own, as a batch of the consumer does it.
+    pub async fn apply(&self, order_id: Uuid, command: Command) -> anyhow::Result<()> {
+        apply(&self.pool, order_id, command).await
+    }
+
+    /// The names of an order's events, which must replay to its row in `orders`.
+    pub async fn history(&self, order_id: Uuid) -> anyhow::Result<Vec<String>> {
+        let events: Vec<(i32, String, Value)> = sqlx::query_as(
+            "select version, event, data from order_events where order_id = $1 order by version",
+        )
+        .bind(order_id)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut replayed: Option<Order> = None;
+        for (position, (version, event, data)) in (1..).zip(&events) {
+            assert_eq!(*version, position, "the history of {order_id} has a gap");
+            let event: Event = serde_json::from_value(json!({ "event": event, "data": data }))?;
+            replayed = Some(domain::evolve(order_id, replayed, &event));
+        }
+        let row: Option<Value> = sqlx::query_scalar(
+            "select to_jsonb(orders) - array['request_id', 'request_hash', 'created_at', 'updated_at']
+             from orders where order_id = $1",
+        )
+        .bind(order_id)
+        .fetch_optional(&self.pool)
+        .await?;
+        assert_eq!(row, replayed.map(|order| as_row(&order)), "the row is not what the history replays to");
+        Ok(events.into_iter().map(|(_, event, _)| event).collect())
+    }
+
+    /// An order's records in the outbox, in their order, each checked against the contract of the wire.
+    pub async fn told(&self, order_id: Uuid) -> anyhow::Result<Vec<Told>> {
+        type Row = (Uuid, String, Vec<u8>, Option<i32>, i64, Vec<u8>, Vec<u8>);
+        let rows: Vec<Row> = sqlx::query_as(
+            "select event_id, topic, key, partition, sequence, headers, payload
+             from outbox.event where aggregate_id = $1 order by id",
+        )
+        .bind(order_id.to_string())
+        .fetch_all(&self.superuser)
+        .await?;
+        let mut told = Vec::with_capacity(rows.len());
+        for (event_id, topic, key, partition, sequence, headers, payload) in rows {
+            let headers = Headers::decode(&headers)?;
+            let header = |name| headers.text(name).unwrap_or_default().to_owned();
+            assert_eq!((key, partition), (order_id.to_string().into_bytes(), None));
+            assert_eq!((header("ce_id"), event_id.get_version_num()), (event_id.to_string(), 7));
+            assert_eq!(header("ce_source"), "/orderly/order");
+            assert_eq!(header("ce_subject"), order_id.to_string());
+            assert_eq!(header("ce_sequence"), sequence.to_string());
+            let event_type = header("ce_type");
+            let name = event_type.rsplit('.').next().unwrap_or_default();
+            told.push(Told { summary: format!("{topic} {sequence} {name}"), payload });
+        }
+        Ok(told)
+    }
+
+    /// The summaries of [`Scene::told`].
+    pub async fn said(&self, order_id: Uuid) -> anyhow::Result<Vec<String>> {
+        Ok(self.told(order_id).await?.into_iter().map(|told| told.summary).collect())
+    }
+
+    /// Waits until one statement waits for the lock of another transaction.
+    pub async fn blocked(&self) -> anyhow::Result<()> {
+        let waiting = "select count(*) from pg_stat_activity
+                       where datname = current_database() and wait_event_type = 'Lock'";
+        until("a statement waits for a lock", Duration::from_secs(10), || async {
+            Ok((self.count(waiting).await? == 1).then_some(()))
+        })
+        .await
+    }
+
+    /// The first number that a statement gives, as the superuser.
+    pub async fn count(&self, sql: &'static str) -> anyhow::Result<i64> {
+        Ok(sqlx::query_scalar(sql).fetch_one(&self.superuser).await?)
+    }
+}
+
+/// A good request without a request id.
+pub fn body() -> CreateOrderRequest {
+    CreateOrderRequest {
+        customer_id: CUSTOMER.to_owned(),
+        items: vec![item("gaming-mouse", 2, 4_999), item("mouse-pad", 1, 1_250)],
+        payment_token: "tok_ok".to_owned(),
+        request_id: String::new(),
+    }
+}
+
+/// A line of an order, in euros.
+pub fn item(product_id: &str, quantity: i32, minor: i64) -> OrderItem {
+    let unit_price = Some(Money { currency: "EUR".to_owned(), minor });
+    OrderItem { product_id: product_id.to_owned(), quantity, unit_price }
+}
+
+/// Places an order.
+pub async fn create(api: &Client, request: CreateOrderRequest) -> Result<pb::Order, Status> {
+    let answer = api.clone().create_order(request).await?.into_inner();
+    Ok(answer.order.expect("an answer has an order"))
+}
+
+/// Cancels an order.
+pub async fn cancel(api: &Client, order_id: Uuid) -> Result<pb::Order, Status> {
+    let request = CancelOrderRequest { order_id: order_id.to_string() };
+    Ok(api.clone().cancel_order(request).await?.into_inner().order.expect("an answer has an order"))
+}
+
+/// As [`Scene::apply`].
+pub async fn apply(pool: &PgPool, order_id: Uuid, command: Command) -> anyhow::Result<()> {
+    let mut work = UnitOfWork::begin(pool).await?;
+    let (_, events) = app::apply(&mut work, order_id, command).await?;
+    Ok(work.commit(events).await?)
+}
+
+/// The id of an answered order.
+pub fn id(order: &pb::Order) -> Result<Uuid, uuid::Error> {
+    order.order_id.parse()
+}
+
+/// Code and `ErrorInfo.reason` of a refusal.
+pub fn refusal(status: &Status) -> (Code, String) {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("a refusal has its ErrorInfo");
+    assert_eq!(info.domain, "orderly");
+    (status.code(), info.reason.clone())
+}
+
+/// The fields that the caller is told are wrong.
+pub fn fields(status: &Status) -> Vec<String> {
+    assert_eq!(refusal(status), (Code::InvalidArgument, "INVALID_FIELD".to_owned()), "{status}");
+    let violations = status.get_error_details().bad_request().map(|request| request.field_violations.clone());
+    violations.unwrap_or_default().into_iter().map(|violation| violation.field).collect()
+}
+
+/// What `orders` must hold, all but times and request.
+fn as_row(order: &Order) -> Value {
+    json!({
+        "order_id": order.id,
+        "customer_id": order.customer_id,
+        "status": status_name(order.status),
+        "status_reason": order.reason,
+        "version": order.version,
+        "items": order.items,
+        "currency": order.total.currency,
+        "total_minor": order.total.minor,
+        "payment_id": order.payment_id,
+    })
+}
+
+fn status_name(status: domain::Status) -> &'static str {
+    match status {
+        domain::Status::Pending => "PENDING",
+        domain::Status::StockReserved => "STOCK_RESERVED",
+        domain::Status::Paid => "PAID",
+        domain::Status::Confirmed => "CONFIRMED",
+        domain::Status::Compensating => "COMPENSATING",
+        domain::Status::Rejected => "REJECTED",
+        domain::Status::Cancelled => "CANCELLED",
+        domain::Status::NeedsAttention => "NEEDS_ATTENTION",
+    }
+}
