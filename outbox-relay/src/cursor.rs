@@ -60,6 +60,13 @@ pub struct Row {
     pub created_at: f64,
 }
 
+impl Row {
+    /// Bytes of key, headers and payload.
+    pub fn size(&self) -> usize {
+        self.headers.len() + self.key.as_ref().map_or(0, Vec::len) + self.payload.as_ref().map_or(0, Vec::len)
+    }
+}
+
 /// Rows that come next, never none, and where they lead.
 #[derive(Debug)]
 pub struct Page {
@@ -67,13 +74,16 @@ pub struct Page {
     pub rows: Vec<Row>,
     /// What is known to wait behind this page.
     pub behind: usize,
+    /// The cursor's snapshot before the page.
+    snap: Snapshot,
     window: Snapshot,
     complete: bool,
 }
 
-/// Reads an outbox under one session. What it holds in memory dies with that session.
+/// Reads an outbox under one session, ahead of what is published. What it holds in memory dies with that session.
 #[derive(Debug)]
 pub struct Reader {
+    /// Everything up to here has been read.
     position: Position,
     keys: VecDeque<(i16, String, i64)>,
     /// Nothing of the window lies behind `keys`.
@@ -88,37 +98,7 @@ impl Position {
     }
 }
 
-impl Reader {
-    /// Starts at a position that was just read from the database.
-    pub fn new(position: Position) -> Self {
-        Self { position, keys: VecDeque::new(), keys_complete: false }
-    }
-
-    /// The next page, or `None` when everything visible is published.
-    pub async fn next(&mut self, connection: &mut PgConnection) -> Result<Option<Page>, sqlx::Error> {
-        while let Some(window) = self.position.window.clone() {
-            if let Some(page) = self.next_of_window(&window, connection).await? {
-                return Ok(Some(page));
-            }
-            self.position = Position { snap: window.snap, window: None };
-        }
-        self.poll(connection).await
-    }
-
-    /// Moves past the first `published` rows of a page.
-    pub fn advance(&mut self, page: &Page, published: usize) {
-        let Some(last) = published.checked_sub(1).map(|last| page.rows[last].id) else { return };
-        self.position = if page.complete && published == page.rows.len() {
-            Position { snap: page.window.clone(), window: None }
-        } else {
-            let window = Window { snap: page.window.clone(), id: last };
-            Position { snap: self.position.snap.clone(), window: Some(window) }
-        };
-        while self.keys.front().is_some_and(|&(_, _, id)| id <= last) {
-            self.keys.pop_front();
-        }
-    }
-
+impl Position {
     /// Makes the position durable. No row changed means that the lease is gone.
     pub async fn save(
         &self,
@@ -126,17 +106,58 @@ impl Reader {
         published_id: i64,
         connection: &mut PgConnection,
     ) -> Result<bool, sqlx::Error> {
-        let window = self.position.window.as_ref();
+        let window = self.window.as_ref();
         let done = sqlx::query(include_str!("sql/advance.sql"))
             .bind(lease.epoch)
             .bind(lease.owner)
-            .bind(&self.position.snap.text)
+            .bind(&self.snap.text)
             .bind(window.map(|window| &window.snap.text))
             .bind(window.map_or(0, |window| window.id))
             .bind(published_id)
             .execute(connection)
             .await?;
         Ok(done.rows_affected() == 1)
+    }
+}
+
+impl Page {
+    /// The position once the first `rows` rows, at least one, are published.
+    pub fn after(&self, rows: usize) -> Position {
+        if self.complete && rows == self.rows.len() {
+            return Position { snap: self.window.clone(), window: None };
+        }
+        let window = Window { snap: self.window.clone(), id: self.rows[rows - 1].id };
+        Position { snap: self.snap.clone(), window: Some(window) }
+    }
+}
+
+impl Reader {
+    /// Starts at a position that was just read from the database.
+    pub fn new(position: Position) -> Self {
+        Self { position, keys: VecDeque::new(), keys_complete: false }
+    }
+
+    /// The next page, or `None` when everything visible has been read. The one after it begins where this one ends.
+    pub async fn next(&mut self, connection: &mut PgConnection) -> Result<Option<Page>, sqlx::Error> {
+        let page = self.look(connection).await?;
+        if let Some(page) = &page {
+            self.position = page.after(page.rows.len());
+            let last = page.rows.last().map_or(0, |row| row.id);
+            while self.keys.front().is_some_and(|&(_, _, id)| id <= last) {
+                self.keys.pop_front();
+            }
+        }
+        Ok(page)
+    }
+
+    async fn look(&mut self, connection: &mut PgConnection) -> Result<Option<Page>, sqlx::Error> {
+        while let Some(window) = self.position.window.clone() {
+            if let Some(page) = self.next_of_window(&window, connection).await? {
+                return Ok(Some(page));
+            }
+            self.position = Position { snap: window.snap, window: None };
+        }
+        self.poll(connection).await
     }
 
     async fn poll(&mut self, connection: &mut PgConnection) -> Result<Option<Page>, sqlx::Error> {
@@ -156,7 +177,8 @@ impl Reader {
         let window = Snapshot::new(first.try_get("current")?)?;
         let total = usize::try_from(first.try_get::<i64, _>("found")?).unwrap_or(usize::MAX);
         let rows = found.iter().take(PAGE_ROWS).map(row).collect::<Result<Vec<_>, _>>()?;
-        Ok(Some(Page { behind: total - rows.len(), complete: total == rows.len(), rows, window }))
+        let (behind, complete) = (total - rows.len(), total == rows.len());
+        Ok(Some(Page { rows, behind, snap: self.position.snap.clone(), window, complete }))
     }
 
     async fn next_of_window(
@@ -204,6 +226,7 @@ impl Reader {
             rows,
             behind,
             complete: self.keys_complete && behind == 0,
+            snap: self.position.snap.clone(),
             window: window.snap.clone(),
         }))
     }
@@ -251,6 +274,7 @@ mod tests {
         Page {
             rows: ids.iter().map(row).collect(),
             behind: 0,
+            snap: Snapshot::new("10:12:10,11".into()).unwrap(),
             window: Snapshot::new("12:15:13".into()).unwrap(),
             complete,
         }
@@ -270,14 +294,8 @@ mod tests {
 
     #[test]
     fn the_cursor_moves_over_what_is_published_and_no_further() {
-        let mut reader = Reader::new(position(None, 0));
-        reader.advance(&page(&[4, 5, 9], true), 0);
-        assert_eq!(reader.position, position(None, 0));
-        reader.advance(&page(&[4, 5, 9], true), 2);
-        assert_eq!(reader.position, position(Some("12:15:13"), 5));
-        reader.advance(&page(&[9], false), 1);
-        assert_eq!(reader.position, position(Some("12:15:13"), 9));
-        reader.advance(&page(&[10], true), 1);
-        assert_eq!(reader.position, Position::new("12:15:13".into(), None, 0).unwrap());
+        assert_eq!(page(&[4, 5, 9], true).after(2), position(Some("12:15:13"), 5));
+        assert_eq!(page(&[4, 5, 9], false).after(3), position(Some("12:15:13"), 9));
+        assert_eq!(page(&[10], true).after(1), Position::new("12:15:13".into(), None, 0).unwrap());
     }
 }

@@ -1,17 +1,21 @@
 //! The relay: publishes the outbox of each service to Kafka, in order per key, losing nothing.
 //!
-//! `publish` is the loop of one outbox; `lease` says who may run it, `cursor` what comes next, `producer` gets it into
-//! Kafka, `session` is the one PostgreSQL session under all of it.
+//! `outbox` is one outbox, session after session; `lease` says who may publish it, `owner` does: `cursor` reads what
+//! comes next, `producer` gets it into Kafka, `flight` knows what is on its way. `session` is the one PostgreSQL session
+//! under all of it.
 
 pub mod config;
 mod cursor;
+mod flight;
 mod lease;
 mod metrics;
+mod outbox;
+mod owner;
 mod partitioner;
 mod pending;
 mod producer;
-mod publish;
 pub mod run;
 mod session;
 mod state;
 pub mod status;
+mod stop;

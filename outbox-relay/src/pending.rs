@@ -1,7 +1,7 @@
 //! What a page in the producer still waits for.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -13,14 +13,19 @@ use crate::producer::Refusal;
 pub type Refused = (Option<String>, Refusal);
 
 /// The unanswered records of one page. Every record that is queued holds it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pending {
     unanswered: AtomicUsize,
     refused: Mutex<Option<Refused>>,
-    changed: Notify,
+    changed: Arc<Notify>,
 }
 
 impl Pending {
+    /// Nothing is queued yet; `changed` hears of the last answer and of the first refusal.
+    pub fn new(changed: Arc<Notify>) -> Self {
+        Self { unanswered: AtomicUsize::new(0), refused: Mutex::default(), changed }
+    }
+
     /// One record is about to be queued.
     pub fn add(&self) {
         self.unanswered.fetch_add(1, Ordering::AcqRel);
@@ -47,26 +52,11 @@ impl Pending {
         self.unanswered.load(Ordering::Acquire)
     }
 
-    /// Waits until every record is answered, or one is refused; says which.
-    pub async fn settled(&self) -> Result<(), Refused> {
-        loop {
-            // The count first: a refusal is stored before it is counted.
-            let unanswered = self.unanswered();
-            if let Some(refusal) = self.refused().clone() {
-                return Err(refusal);
-            }
-            if unanswered == 0 {
-                return Ok(());
-            }
-            self.changed.notified().await;
-        }
-    }
-
-    /// Waits until every record is answered, however.
-    pub async fn emptied(&self) {
-        while self.unanswered() > 0 {
-            self.changed.notified().await;
-        }
+    /// Whether every record is acknowledged; what was refused, as soon as one was.
+    pub fn settled(&self) -> Result<bool, Refused> {
+        // The count first: a refusal is stored before it is counted.
+        let unanswered = self.unanswered();
+        self.refused().take().map_or(Ok(unanswered == 0), Err)
     }
 
     fn refused(&self) -> std::sync::MutexGuard<'_, Option<Refused>> {

@@ -31,13 +31,21 @@ pub struct Producer(Arc<Inner>);
 struct Inner {
     producer: ThreadedProducer<Context>,
     prefix: String,
-    /// The partition count of each topic since the start of the process: a key must stay where it is.
-    counts: Mutex<HashMap<String, Topic>>,
+    /// What the broker has said about each topic, by its name without prefix.
+    topics: Mutex<HashMap<String, Known>>,
 }
 
-#[derive(Clone, Copy)]
-struct Topic {
-    count: i32,
+/// A topic that can be published to.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    /// With prefix.
+    pub name: Arc<str>,
+    /// Its partitions, the same since the start of the process: a key must stay where it is.
+    pub partitions: i32,
+}
+
+struct Known {
+    topic: Topic,
     /// Whether the broker is to be asked again before the next record.
     doubted: bool,
 }
@@ -113,12 +121,7 @@ impl Producer {
             .set("reconnect.backoff.max.ms", "1000")
             .set_log_level(RDKafkaLogLevel::Warning)
             .create_with_context(Context { trouble: Mutex::new(String::new()) })?;
-        Ok(Self(Arc::new(Inner { producer, prefix: config.prefix.clone(), counts: Mutex::default() })))
-    }
-
-    /// The topic's name at the broker.
-    pub fn topic(&self, logical: &str) -> String {
-        format!("{}{logical}", self.0.prefix)
+        Ok(Self(Arc::new(Inner { producer, prefix: config.prefix.clone(), topics: Mutex::default() })))
     }
 
     /// What Kafka has last complained about, for words.
@@ -132,18 +135,20 @@ impl Producer {
         self.0.producer.client().fatal_error().map(|(code, reason)| format!("{code}: {reason}"))
     }
 
-    /// The number of partitions of a topic, from memory where the broker was asked before.
-    pub fn known_partitions(&self, topic: &str) -> Option<i32> {
-        lock(&self.0.counts).get(topic).filter(|topic| !topic.doubted).map(|topic| topic.count)
+    /// A topic by its name without prefix, from memory where the broker was asked before.
+    pub fn known(&self, logical: &str) -> Option<Topic> {
+        lock(&self.0.topics).get(logical).filter(|known| !known.doubted).map(|known| known.topic.clone())
     }
 
     /// Has the broker asked again before the next record of a topic.
     pub fn doubt_topics(&self) {
-        lock(&self.0.counts).values_mut().for_each(|topic| topic.doubted = true);
+        lock(&self.0.topics).values_mut().for_each(|known| known.doubted = true);
     }
 
     /// Asks the broker for a topic. Blocks for up to [`METADATA_TIMEOUT`].
-    pub fn ask_partitions(&self, topic: &str) -> Result<i32, Refusal> {
+    pub fn ask(&self, logical: &str) -> Result<Topic, Refusal> {
+        let name = format!("{}{logical}", self.0.prefix);
+        let topic = name.as_str();
         let away = |error: &dyn ToString| Refusal::Away(format!("{}; {}", error.to_string(), self.trouble()));
         let metadata = self.0.producer.client().fetch_metadata(Some(topic), METADATA_TIMEOUT);
         let metadata = metadata.map_err(|error| away(&error))?;
@@ -161,13 +166,17 @@ impl Producer {
         if now == 0 {
             return Err(Refusal::NoTopic(topic.to_owned()));
         }
-        let mut counts = lock(&self.0.counts);
-        let known = counts.entry(topic.to_owned()).or_insert(Topic { count: now, doubted: false });
-        if known.count != now {
-            return Err(Refusal::PartitionsChanged { topic: topic.to_owned(), before: known.count, now });
+        let mut topics = lock(&self.0.topics);
+        let known = topics.entry(logical.to_owned()).or_insert_with(|| Known {
+            topic: Topic { name: topic.into(), partitions: now },
+            doubted: false,
+        });
+        let before = known.topic.partitions;
+        if before != now {
+            return Err(Refusal::PartitionsChanged { topic: topic.to_owned(), before, now });
         }
         known.doubted = false;
-        Ok(now)
+        Ok(known.topic.clone())
     }
 
     /// Queues a record. `false` when the queue is full for now.
@@ -186,7 +195,7 @@ impl Producer {
                 page.take_back();
                 match error.rdkafka_error_code() {
                     Some(RDKafkaErrorCode::QueueFull) => Ok(false),
-                    _ => Err(Refusal::Kafka { topic: record.topic.clone(), reason: error.to_string() }),
+                    _ => Err(Refusal::Kafka { topic: record.topic.to_string(), reason: error.to_string() }),
                 }
             }
         }
@@ -203,17 +212,15 @@ pub struct Record<'r> {
     /// The row it is made of.
     pub row: &'r Row,
     /// With prefix.
-    pub topic: String,
+    pub topic: Arc<str>,
     partition: i32,
     headers: Headers,
 }
 
 impl<'r> Record<'r> {
     /// Finds what Kafka would refuse before Kafka does, for a refusal there takes the whole batch.
-    pub fn new(row: &'r Row, topic: String, partitions: i32) -> Result<Self, Refusal> {
-        let size = row.headers.len()
-            + row.key.as_ref().map_or(0, Vec::len)
-            + row.payload.as_ref().map_or(0, Vec::len);
+    pub fn new(row: &'r Row, topic: Topic) -> Result<Self, Refusal> {
+        let size = row.size();
         if size > RECORD_LIMIT {
             return Err(Refusal::TooLarge { size });
         }
@@ -222,11 +229,11 @@ impl<'r> Record<'r> {
             return Err(Refusal::Headers("a name has a zero byte".to_owned()));
         }
         let partition = match row.partition {
-            Some(partition) if (0..partitions).contains(&partition) => partition,
-            Some(partition) => return Err(Refusal::NoPartition { topic, partition }),
-            None => crate::partitioner::partition(row.key.as_deref(), row.id, partitions),
+            Some(partition) if (0..topic.partitions).contains(&partition) => partition,
+            Some(partition) => return Err(Refusal::NoPartition { topic: topic.name.to_string(), partition }),
+            None => crate::partitioner::partition(row.key.as_deref(), row.id, topic.partitions),
         };
-        Ok(Self { row, topic, partition, headers })
+        Ok(Self { row, topic: topic.name, partition, headers })
     }
 }
 

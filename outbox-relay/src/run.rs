@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, metrics::Metrics, producer::Producer, publish::Outbox, state::State};
+use crate::{config::Config, metrics::Metrics, outbox::Outbox, producer::Producer, state::State};
 
 /// Publishes every outbox until SIGTERM or SIGINT; then finishes what is in flight and releases the leases.
 pub async fn run(config: &Config, version: &'static str) -> anyhow::Result<()> {

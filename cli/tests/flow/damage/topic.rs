@@ -62,6 +62,12 @@ impl Topic {
         for deleted in admin.delete_topics(&[&self.name], &options).await? {
             deleted.map_err(|(topic, code)| anyhow::anyhow!("{topic}: {code}"))?;
         }
+        // The controller answers before the broker has heard of it, which so long takes records for the old topic.
+        until("the topic is gone", WITHIN, || async {
+            let known = admin.inner().fetch_metadata(Some(&self.name), WITHIN)?;
+            Ok(known.topics().iter().all(|topic| topic.error().is_some()).then_some(()))
+        })
+        .await?;
         until("the topic is there again", WITHIN, || async {
             let topic = NewTopic::new(&self.name, PARTITIONS, TopicReplication::Fixed(1));
             Ok(admin

@@ -1,0 +1,103 @@
+//! One outbox: its sessions, one after another, each with the lease and the durable cursor read anew.
+//!
+//! A session ends with everything that was learned in it: whatever goes wrong, the producer's queue is emptied before
+//! the next one begins.
+
+use std::{sync::Arc, time::Duration};
+
+use telemetry::Heartbeat;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    config::Source,
+    lease::{self, Watch},
+    metrics::OutboxMetrics,
+    owner::Owner,
+    producer::Producer,
+    session::Session,
+    state::{Phase, State},
+    stop::{Stop, bounded},
+};
+
+/// How long a lost session waits before it is opened again: doubles from the first to the second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How often a standby looks at the lease.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// An outbox and all that it needs.
+pub struct Outbox {
+    /// Where it is.
+    pub source: Source,
+    /// The way into Kafka.
+    pub producer: Producer,
+    /// Its metrics.
+    pub metrics: OutboxMetrics,
+    /// Its state.
+    pub state: State,
+    /// Its sign of life.
+    pub heartbeat: Arc<Heartbeat>,
+    /// How long a shutdown waits for acknowledgements.
+    pub drain: Duration,
+    /// Ends it.
+    pub shutdown: CancellationToken,
+}
+
+/// The producer has failed for good; only a new process helps.
+#[derive(Debug, thiserror::Error)]
+#[error("the Kafka producer has failed for good: {0}")]
+pub struct ProducerFailed(String);
+
+impl Outbox {
+    /// Publishes until the shutdown.
+    pub async fn run(self) -> Result<(), ProducerFailed> {
+        let (mut retry, mut mine) = (RETRY.0, None);
+        while !self.shutdown.is_cancelled() {
+            self.heartbeat.beat();
+            let began = Instant::now();
+            let ended = self.session(&mut mine).await;
+            self.metrics.up.set(0);
+            self.metrics.epoch.set(0);
+            match ended {
+                Ok(()) => break,
+                Err(Stop::Producer(reason)) => return Err(ProducerFailed(reason)),
+                Err(Stop::Lease(lease::Error::Fenced)) => {
+                    self.state.set(Phase::Standby, "another relay has the lease");
+                }
+                Err(stop) => self.state.set(Phase::Away, stop.words()),
+            }
+            if began.elapsed() > RETRY.1 {
+                retry = RETRY.0;
+            }
+            let _ = timeout(retry, self.shutdown.cancelled()).await;
+            retry = (retry * 2).min(RETRY.1);
+        }
+        self.state.set(Phase::Ended, "stopped");
+        Ok(())
+    }
+
+    /// `mine` is the owner that this process was last: its session is over, so nobody has to be waited for.
+    async fn session(&self, mine: &mut Option<Uuid>) -> Result<(), Stop> {
+        let mut session = Session::open(&self.source).await?;
+        let mut watch = None;
+        let (lease, position) = loop {
+            if self.shutdown.is_cancelled() {
+                return Ok(());
+            }
+            match bounded(Watch::look(watch, *mine, &mut session)).await?? {
+                Ok(taken) => break taken,
+                Err(seen) => watch = Some(seen),
+            }
+            self.heartbeat.beat();
+            self.metrics.up.set(1);
+            self.state.set(Phase::Standby, "standing by: the lease is held");
+            let _ = timeout(LOOK, self.shutdown.cancelled()).await;
+        };
+        *mine = Some(lease.owner);
+        self.metrics.up.set(1);
+        self.metrics.epoch.set(lease.epoch);
+        self.state.set(Phase::Publishing, "publishing");
+        Owner::new(self, session, lease, position).publish().await
+    }
+}

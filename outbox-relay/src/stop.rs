@@ -1,0 +1,72 @@
+//! Why an outbox is not being published, and whether its session can go on.
+
+use std::{future::Future, time::Duration};
+
+use tokio::time::timeout;
+
+use crate::{cursor::Row, lease, pending::Refused, producer::Refusal, session};
+
+/// A little more than the session's `statement_timeout`: the server has vanished without a word.
+const SILENCE: Duration = Duration::from_secs(35);
+
+/// What ends a session, or only a page.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// None could be opened.
+    #[error(transparent)]
+    Session(#[from] session::Error),
+    /// The lease was refused, or taken by another relay.
+    #[error(transparent)]
+    Lease(#[from] lease::Error),
+    /// A statement failed.
+    #[error("the session with PostgreSQL was lost")]
+    Sql(#[from] sqlx::Error),
+    /// A statement was never answered.
+    #[error("PostgreSQL has not answered for {} s", SILENCE.as_secs())]
+    Silence,
+    /// The shutdown could not wait for Kafka.
+    #[error("records were not acknowledged before the shutdown's deadline")]
+    Deadline,
+    /// The producer has failed for good.
+    #[error("the producer cannot go on: {0}")]
+    Producer(String),
+    /// A row was not given to the producer; what was given before it may arrive. The page is tried again.
+    #[error("event {} cannot be published: {}", id(.0), .0.1)]
+    Blocked(Refused),
+    /// The producer or the broker has refused a record. The page is tried again.
+    #[error("event {} cannot be published: {}", id(.0), .0.1)]
+    Refused(Refused),
+}
+
+impl Stop {
+    /// A row that is not given to the producer.
+    pub fn blocked(row: &Row, refusal: Refusal) -> Self {
+        let headers = outbox::headers::Headers::decode(&row.headers).unwrap_or_default();
+        let id = headers.text("ce_id").map_or_else(|| format!("of row {}", row.id), str::to_owned);
+        Self::Blocked((Some(id), refusal))
+    }
+
+    /// With every cause.
+    pub fn words(&self) -> String {
+        let mut words = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            let cause_words = cause.to_string();
+            // The client shows a database's error in its own Display too.
+            if !words.ends_with(&cause_words) {
+                words.push_str(&format!(": {cause_words}"));
+            }
+            source = cause.source();
+        }
+        words
+    }
+}
+
+/// Gives a server that has vanished up.
+pub async fn bounded<T>(future: impl Future<Output = T>) -> Result<T, Stop> {
+    timeout(SILENCE, future).await.map_err(|_| Stop::Silence)
+}
+
+fn id(refused: &Refused) -> &str {
+    refused.0.as_deref().unwrap_or("without id")
+}
