@@ -1,6 +1,6 @@
 //! Flags, environment variables and what is wrong with them, found before anything starts.
 
-use std::{fs, net::SocketAddr, path::PathBuf, str::FromStr as _};
+use std::{fs, net::SocketAddr, path::PathBuf, str::FromStr as _, time::Duration};
 
 use service::{Secret, ServerArgs};
 use sqlx::postgres::PgConnectOptions;
@@ -65,6 +65,9 @@ pub struct Config {
     /// Where /livez, /readyz, /metrics and /version are served.
     #[arg(long, env = "ORDERLY_ADMIN", value_name = "ADDRESS", default_value = "127.0.0.1:9106")]
     pub admin: SocketAddr,
+    /// How often drained days are looked for, to be truncated.
+    #[arg(long, env = "ORDERLY_RING_INTERVAL", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub ring_interval: Duration,
     /// Logs, shutdown, exposure.
     #[command(flatten)]
     pub server: ServerArgs,

@@ -16,7 +16,7 @@ const PAGE_ROWS: usize = 2_000;
 /// Bytes in a page; one row may be larger.
 const PAGE_BYTES: i64 = 8 << 20;
 /// Keys of a window that are held in memory.
-const WINDOW_KEYS: usize = 100_000;
+const WINDOW_KEYS: usize = 50_000;
 
 /// A `pg_snapshot`, with what a query needs of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,8 @@ pub struct Page {
 pub struct Reader {
     /// Everything up to here has been read.
     position: Position,
-    keys: VecDeque<(i16, String, i64)>,
+    /// Slot, transaction and id of what comes next in the window.
+    keys: VecDeque<(i16, i64, i64)>,
     /// Nothing of the window lies behind `keys`.
     keys_complete: bool,
 }
@@ -205,7 +206,7 @@ impl Reader {
         let (mut slots, mut xids, mut ids) = (Vec::new(), Vec::new(), Vec::new());
         for (slot, xid, id) in wanted {
             slots.push(*slot);
-            xids.push(xid.as_str());
+            xids.push(*xid);
             ids.push(*id);
         }
         let found = sqlx::query(include_str!("sql/page.sql"))

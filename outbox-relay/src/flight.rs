@@ -19,9 +19,9 @@ use crate::{
 /// Pages in flight above which nothing is read.
 const PAGES: usize = 64;
 /// Rows in flight above which nothing is read.
-const ROWS: usize = 20_000;
+const ROWS: usize = 12_000;
 /// Bytes in flight above which nothing is read.
-const BYTES: usize = 16 << 20;
+const BYTES: usize = 8 << 20;
 
 /// What is on its way, bounded by [`Flight::has_room`].
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! The relay: publishes the outbox of each service to Kafka, in order per key, losing nothing.
 //!
 //! `outbox` is one outbox, session after session; `lease` says who may publish it, `owner` does: `cursor` reads what
-//! comes next, `producer` gets it into Kafka, `flight` knows what is on its way. `session` is the one PostgreSQL session
+//! comes next, `producer` gets it into Kafka, `flight` knows what is on its way, `ring` clears what is drained. `session` is the one PostgreSQL session
 //! under all of it.
 
 pub mod config;
@@ -14,8 +14,10 @@ mod owner;
 mod partitioner;
 mod pending;
 mod producer;
+mod ring;
 pub mod run;
 mod session;
 mod state;
 pub mod status;
 mod stop;
+mod wake;

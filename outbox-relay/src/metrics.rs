@@ -29,6 +29,8 @@ pub struct Metrics {
     seconds: Family<OutboxLabels, Histogram>,
     epoch: Family<OutboxLabels, Gauge>,
     up: Family<OutboxLabels, Gauge>,
+    ring_used: Family<OutboxLabels, Gauge>,
+    ring_overdue: Family<OutboxLabels, Gauge>,
 }
 
 /// The metrics of one outbox.
@@ -46,6 +48,10 @@ pub struct OutboxMetrics {
     pub epoch: Gauge,
     /// 1 while this process publishes the outbox or stands by for it.
     pub up: Gauge,
+    /// Daily leaves with rows, of eight.
+    pub ring_used: Gauge,
+    /// Leaves that are due to be truncated and could not be.
+    pub ring_overdue: Gauge,
 }
 
 impl Metrics {
@@ -63,6 +69,8 @@ impl Metrics {
             seconds: Family::new_with_constructor(seconds),
             epoch: Family::default(),
             up: Family::default(),
+            ring_used: Family::default(),
+            ring_overdue: Family::default(),
         };
         registry.register("outbox_published", "Events acknowledged by Kafka", metrics.published.clone());
         registry.register(
@@ -90,6 +98,16 @@ impl Metrics {
             "Whether this relay publishes the outbox or stands by for it",
             metrics.up.clone(),
         );
+        registry.register(
+            "outbox_ring_leaves_used",
+            "Daily leaves with rows, of eight; at eight, new events lie among those of last week",
+            metrics.ring_used.clone(),
+        );
+        registry.register(
+            "outbox_ring_leaves_overdue",
+            "Daily leaves that are due to be truncated and were not: unpublished events, or somebody holds a lock",
+            metrics.ring_overdue.clone(),
+        );
         metrics
     }
 
@@ -103,6 +121,8 @@ impl Metrics {
             seconds: self.seconds.get_or_create_owned(&labels),
             epoch: self.epoch.get_or_create_owned(&labels),
             up: self.up.get_or_create_owned(&labels),
+            ring_used: self.ring_used.get_or_create_owned(&labels),
+            ring_overdue: self.ring_overdue.get_or_create_owned(&labels),
             family: self.clone(),
         }
     }

@@ -16,9 +16,10 @@ use crate::{
     metrics::OutboxMetrics,
     owner::Owner,
     producer::Producer,
-    session::Session,
+    session::{self, Session},
     state::{Phase, State},
     stop::{Stop, bounded},
+    wake::Wake,
 };
 
 /// How long a lost session waits before it is opened again: doubles from the first to the second.
@@ -40,6 +41,8 @@ pub struct Outbox {
     pub heartbeat: Arc<Heartbeat>,
     /// How long a shutdown waits for acknowledgements.
     pub drain: Duration,
+    /// How often the ring is looked after.
+    pub ring_interval: Duration,
     /// Ends it.
     pub shutdown: CancellationToken,
 }
@@ -98,6 +101,7 @@ impl Outbox {
         self.metrics.up.set(1);
         self.metrics.epoch.set(lease.epoch);
         self.state.set(Phase::Publishing, "publishing");
-        Owner::new(self, session, lease, position).publish().await
+        let wake = Wake::listen(session::options(&self.source)?);
+        Owner::new(self, session, wake, lease, position).publish().await
     }
 }

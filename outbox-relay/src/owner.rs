@@ -18,13 +18,16 @@ use crate::{
     lease::{self, Lease},
     outbox::Outbox,
     producer::{Record, Refusal, Topic},
+    ring,
     session::Session,
     state::Phase,
     stop::{Stop, bounded},
+    wake::Wake,
 };
 
-/// How long an idle outbox waits for the next poll: grows from the first to the second.
-const IDLE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+/// How long an idle outbox waits for the next poll: grows from the first to the second, to about a ninth of the time
+/// since the last event. A writer that has been quiet for 50 ms wakes it (`outbox::UnitOfWork`).
+const IDLE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 /// How long what was refused waits: doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// At most this long is the cursor's move only in memory while pages flow.
@@ -54,11 +57,13 @@ pub struct Owner<'o> {
     /// When the oldest row was appended that is known to wait and is not in flight.
     waits_since: Option<f64>,
     counters: HashMap<Arc<str>, Counter>,
+    wake: Wake,
+    ring_due: Instant,
 }
 
 impl<'o> Owner<'o> {
     /// Begins at a position that was read with the lease.
-    pub fn new(outbox: &'o Outbox, session: Session, lease: Lease, position: Position) -> Self {
+    pub fn new(outbox: &'o Outbox, session: Session, wake: Wake, lease: Lease, position: Position) -> Self {
         Self {
             outbox,
             connection: session.connection,
@@ -72,6 +77,8 @@ impl<'o> Owner<'o> {
             watched: Instant::now(),
             waits_since: None,
             counters: HashMap::new(),
+            wake,
+            ring_due: Instant::now(),
         }
     }
 
@@ -140,7 +147,8 @@ impl<'o> Owner<'o> {
         let changes = self.flight.changes();
         tokio::select! {
             () = changes.notified() => {}
-            () = sleep(*idle) => *idle = (*idle * 5 / 4).min(IDLE.1),
+            () = self.wake.up() => *idle = IDLE.0,
+            () = sleep(*idle) => *idle = (*idle * 9 / 8).min(IDLE.1),
             () = self.outbox.shutdown.cancelled() => {}
         }
         Ok(landed)
@@ -312,6 +320,12 @@ impl<'o> Owner<'o> {
     async fn watch(&mut self) -> Result<(), Stop> {
         self.outbox.heartbeat.beat();
         bounded(self.lease.keep(&mut self.connection)).await??;
+        if Instant::now() >= self.ring_due {
+            let ring = bounded(ring::maintain(&self.lease, &mut self.connection)).await??;
+            self.outbox.metrics.ring_used.set(ring.used);
+            self.outbox.metrics.ring_overdue.set(ring.overdue);
+            self.ring_due = Instant::now() + self.outbox.ring_interval;
+        }
         if self.watched.elapsed() < WATCH {
             return Ok(());
         }

@@ -38,6 +38,7 @@ pub async fn run(config: &Config, version: &'static str) -> anyhow::Result<()> {
             state,
             heartbeat,
             drain: config.server.shutdown_deadline / 2,
+            ring_interval: config.ring_interval,
             shutdown: shutdown.clone(),
             source,
         };

@@ -1,4 +1,4 @@
-//! Breaks what `orderly verify` audits by hand, one thing at a time, and sees it name that and nothing else.
+//! Breaks by hand what `orderly verify` audits, and sees it name exactly that; then undoes it, and breaks the next.
 
 mod copy;
 mod table;

@@ -1,6 +1,6 @@
 -- What is left of a backlog window (snap, win] after the id up to which it has been published.
 -- $1 xmax of snap, $2 its transactions in progress, $3 win, $4 the last published id, $5 how many keys
-select slot, xid::text as xid, id
+select slot, xid::text::bigint as xid, id
 from (
     select slot, xid, id from outbox.event
     where xid >= $1::text::xid8

@@ -5,7 +5,9 @@ from (
     from (
         select event.id, topic, partition, event.key, headers, payload, extract(epoch from created_at)::float8 as created_at,
             octet_length(headers) + coalesce(octet_length(event.key), 0) + coalesce(octet_length(payload), 0) as size
-        from unnest($1::smallint[], $2::text[]::xid8[], $3::bigint[]) as wanted (slot, xid, id)
+        from (
+            select slot, xid::text::xid8 as xid, id from unnest($1::smallint[], $2::bigint[], $3::bigint[]) as k (slot, xid, id)
+        ) as wanted
         join outbox.event using (slot, xid, id)
     ) as page
 ) as sized

@@ -1,0 +1,29 @@
+//! `orderly bench`: the ratio benchmarks of docs/BENCHMARKS.md. A figure of one machine says little; what it is beside
+//! a peer that was measured in the same run says more.
+
+pub mod relay;
+
+use std::process::ExitCode;
+
+/// Arguments of `orderly bench`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Measure the relay beside a raw Kafka producer and beside Debezium, on servers of its own
+    Relay(relay::Args),
+}
+
+/// Runs one benchmark.
+///
+/// # Errors
+/// As of the benchmark.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Relay(args) => relay::run(args).await,
+    }
+}

@@ -1,0 +1,5 @@
+//! The write side on a real PostgreSQL.
+
+mod append;
+mod readme;
+mod scene;
