@@ -35,6 +35,24 @@ pub enum Command {
         #[command(flatten)]
         config: Config,
     },
+    /// Let a held key go on: the refused event is dropped, or tried again, and what waits behind it is published.
+    Release {
+        /// Topic, without prefix.
+        #[arg(long)]
+        topic: String,
+        /// Key, as text.
+        #[arg(long)]
+        key: String,
+        /// Try the refused event again instead of dropping it.
+        #[arg(long, conflicts_with = "discard")]
+        retry: bool,
+        /// Drop the refused event although no dead-letter topic has a copy of it.
+        #[arg(long)]
+        discard: bool,
+        /// The same flags; of several outboxes the one that holds the key.
+        #[command(flatten)]
+        config: Config,
+    },
     /// Check the configuration, print it without its secrets, and exit (64 when it is wrong).
     CheckConfig(Config),
     /// Ask the running relay whether it is ready; exit 0 when it is, 1 otherwise.
@@ -123,6 +141,7 @@ impl Command {
         match self {
             Self::Run(config)
             | Self::Status { config, .. }
+            | Self::Release { config, .. }
             | Self::CheckConfig(config)
             | Self::Healthcheck(config) => config,
         }

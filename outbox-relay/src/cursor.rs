@@ -13,6 +13,8 @@ use crate::lease::Lease;
 
 /// Rows in a page.
 const PAGE_ROWS: usize = 2_000;
+/// Rows in a page of a lane, which holds the others up while it is sent.
+const LANE_ROWS: usize = 500;
 /// Bytes in a page; one row may be larger.
 const PAGE_BYTES: i64 = 8 << 20;
 /// Keys of a window that are held in memory.
@@ -42,7 +44,7 @@ struct Window {
 }
 
 /// One event as the outbox has it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Row {
     /// The publishing order.
     pub id: i64,
@@ -89,6 +91,8 @@ pub struct Reader {
     keys: VecDeque<(i16, i64, i64)>,
     /// Nothing of the window lies behind `keys`.
     keys_complete: bool,
+    /// Of a lane: only this topic's rows, and only those of a window.
+    topic: Option<String>,
 }
 
 impl Position {
@@ -100,6 +104,31 @@ impl Position {
 }
 
 impl Position {
+    /// Whether everything visible in its snapshot, and nothing else, is covered.
+    pub fn has_no_window(&self) -> bool {
+        self.window.is_none()
+    }
+
+    /// Makes the position of a lane durable. No row changed means that the lease is gone.
+    pub async fn save_lane(
+        &self,
+        topic: &str,
+        lease: &Lease,
+        connection: &mut PgConnection,
+    ) -> Result<bool, sqlx::Error> {
+        let window = self.window.as_ref();
+        let done = sqlx::query(include_str!("sql/advance_lane.sql"))
+            .bind(topic)
+            .bind(lease.epoch)
+            .bind(lease.owner)
+            .bind(&self.snap.text)
+            .bind(window.map(|window| &window.snap.text))
+            .bind(window.map_or(0, |window| window.id))
+            .execute(connection)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     /// Makes the position durable. No row changed means that the lease is gone.
     pub async fn save(
         &self,
@@ -135,7 +164,18 @@ impl Page {
 impl Reader {
     /// Starts at a position that was just read from the database.
     pub fn new(position: Position) -> Self {
-        Self { position, keys: VecDeque::new(), keys_complete: false }
+        Self { position, keys: VecDeque::new(), keys_complete: false, topic: None }
+    }
+
+    /// Reads one topic's rows, from this position to the end of each window that is pinned.
+    pub fn of_topic(position: Position, topic: String) -> Self {
+        Self { topic: Some(topic), ..Self::new(position) }
+    }
+
+    /// Has a lane read up to where the main cursor is, which has no window open itself.
+    pub fn pin(&mut self, main: &Position) {
+        self.position.window = Some(Window { snap: main.snap.clone(), id: 0 });
+        (self.keys, self.keys_complete) = (VecDeque::new(), false);
     }
 
     /// The next page, or `None` when everything visible has been read. The one after it begins where this one ends.
@@ -157,6 +197,9 @@ impl Reader {
                 return Ok(Some(page));
             }
             self.position = Position { snap: window.snap, window: None };
+        }
+        if self.topic.is_some() {
+            return Ok(None);
         }
         self.poll(connection).await
     }
@@ -194,6 +237,7 @@ impl Reader {
                 .bind(&window.snap.text)
                 .bind(window.id)
                 .bind(WINDOW_KEYS as i64)
+                .bind(&self.topic)
                 .fetch_all(&mut *connection)
                 .await?;
             self.keys_complete = keys.len() < WINDOW_KEYS;
@@ -202,7 +246,8 @@ impl Reader {
         if self.keys.is_empty() {
             return Ok(None);
         }
-        let wanted = self.keys.iter().take(PAGE_ROWS);
+        let rows = if self.topic.is_some() { LANE_ROWS } else { PAGE_ROWS };
+        let wanted = self.keys.iter().take(rows);
         let (mut slots, mut xids, mut ids) = (Vec::new(), Vec::new(), Vec::new());
         for (slot, xid, id) in wanted {
             slots.push(*slot);
@@ -246,7 +291,8 @@ impl Snapshot {
     }
 }
 
-fn row(row: &PgRow) -> Result<Row, sqlx::Error> {
+/// A row of a page, or of what is parked.
+pub fn row(row: &PgRow) -> Result<Row, sqlx::Error> {
     Ok(Row {
         id: row.try_get("id")?,
         topic: row.try_get("topic")?,

@@ -84,6 +84,11 @@ impl Flight {
         self.pages.front().and_then(|page| page.created_at.first().copied())
     }
 
+    /// The last id on its way.
+    pub fn last_id(&self) -> Option<i64> {
+        self.pages.back().map(|page| page.last_id)
+    }
+
     /// The front page, once all of it is acknowledged. What was refused anywhere comes first.
     pub fn land(&mut self) -> Result<Option<Sent>, Refused> {
         let mut front = None;

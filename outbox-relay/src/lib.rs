@@ -14,6 +14,7 @@ mod owner;
 mod partitioner;
 mod pending;
 mod producer;
+pub mod release;
 mod ring;
 pub mod run;
 mod session;

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use outbox_relay::{
     config::{Cli, Command},
-    run, status,
+    release, run, status,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -42,6 +42,10 @@ fn start(command: &Command) -> anyhow::Result<bool> {
         Command::Run(config) => runtime.block_on(run::run(config, VERSION)).map(|()| true),
         Command::Status { json, config } => {
             runtime.block_on(status::status(config, *json, &mut io::stdout()))
+        }
+        Command::Release { topic, key, retry, discard, config } => {
+            let refused = release::Refused::from_flags(*retry, *discard);
+            runtime.block_on(release::release(config, topic, key, refused, &mut io::stdout()))
         }
         Command::CheckConfig(config) => {
             writeln!(io::stdout(), "{config:#?}").map(|()| true).map_err(Into::into)

@@ -31,6 +31,8 @@ pub struct Metrics {
     up: Family<OutboxLabels, Gauge>,
     ring_used: Family<OutboxLabels, Gauge>,
     ring_overdue: Family<OutboxLabels, Gauge>,
+    held: Family<OutboxLabels, Gauge>,
+    lanes: Family<OutboxLabels, Gauge>,
 }
 
 /// The metrics of one outbox.
@@ -52,6 +54,10 @@ pub struct OutboxMetrics {
     pub ring_used: Gauge,
     /// Leaves that are due to be truncated and could not be.
     pub ring_overdue: Gauge,
+    /// Keys whose events are parked behind a refused one.
+    pub held: Gauge,
+    /// Topics that cannot be published to.
+    pub lanes: Gauge,
 }
 
 impl Metrics {
@@ -71,6 +77,8 @@ impl Metrics {
             up: Family::default(),
             ring_used: Family::default(),
             ring_overdue: Family::default(),
+            held: Family::default(),
+            lanes: Family::default(),
         };
         registry.register("outbox_published", "Events acknowledged by Kafka", metrics.published.clone());
         registry.register(
@@ -108,6 +116,16 @@ impl Metrics {
             "Daily leaves that are due to be truncated and were not: unpublished events, or somebody holds a lock",
             metrics.ring_overdue.clone(),
         );
+        registry.register(
+            "outbox_keys_held",
+            "Keys whose events are parked behind one that Kafka refused, until an operator releases them",
+            metrics.held.clone(),
+        );
+        registry.register(
+            "outbox_lanes",
+            "Topics that cannot be published to while all others flow",
+            metrics.lanes.clone(),
+        );
         metrics
     }
 
@@ -123,6 +141,8 @@ impl Metrics {
             up: self.up.get_or_create_owned(&labels),
             ring_used: self.ring_used.get_or_create_owned(&labels),
             ring_overdue: self.ring_overdue.get_or_create_owned(&labels),
+            held: self.held.get_or_create_owned(&labels),
+            lanes: self.lanes.get_or_create_owned(&labels),
             family: self.clone(),
         }
     }

@@ -1,7 +1,11 @@
 //! The holder of the lease: reads pages ahead, sends them, and moves the cursor over what is acknowledged.
 
+mod give;
+mod lanes;
+mod refusals;
+
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     future::Future,
     pin::pin,
     sync::Arc,
@@ -13,17 +17,19 @@ use sqlx::{PgConnection, Row as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    cursor::{Page, Position, Reader, Row},
+    cursor::{Page, Position, Reader},
     flight::{Flight, Sent},
     lease::{self, Lease},
     outbox::Outbox,
-    producer::{Record, Refusal, Topic},
+    producer::Refusal,
     ring,
     session::Session,
     state::Phase,
     stop::{Stop, bounded},
     wake::Wake,
 };
+
+use self::{lanes::Lane, refusals::Holds};
 
 /// How long an idle outbox waits for the next poll: grows from the first to the second, to about a ninth of the time
 /// since the last event. A writer that has been quiet for 50 ms wakes it (`outbox::UnitOfWork`).
@@ -59,6 +65,12 @@ pub struct Owner<'o> {
     counters: HashMap<Arc<str>, Counter>,
     wake: Wake,
     ring_due: Instant,
+    /// Rows up to this id go one at a time: a batch with some of them was refused.
+    careful_until: i64,
+    holds: Holds,
+    /// When it was last looked for keys that an operator has released.
+    released: Instant,
+    lanes: BTreeMap<String, Lane>,
 }
 
 impl<'o> Owner<'o> {
@@ -79,6 +91,10 @@ impl<'o> Owner<'o> {
             counters: HashMap::new(),
             wake,
             ring_due: Instant::now(),
+            careful_until: 0,
+            holds: Holds::default(),
+            released: Instant::now(),
+            lanes: BTreeMap::new(),
         }
     }
 
@@ -96,11 +112,16 @@ impl<'o> Owner<'o> {
     }
 
     async fn flow(&mut self) -> Result<(), Stop> {
+        self.holds = bounded(Holds::load(&mut self.connection)).await??;
+        self.load_lanes().await?;
         let (mut idle, mut retry) = (IDLE.0, RETRY.0);
         while !self.outbox.shutdown.is_cancelled() {
             match self.step(&mut idle).await {
                 Ok(0) => {}
                 Ok(_) => retry = RETRY.0,
+                Err(Stop::BlockedTopic(topic, refusal)) => {
+                    self.step_back(Stop::BlockedTopic(topic, refusal)).await?;
+                }
                 Err(stop @ (Stop::Blocked(_) | Stop::Refused(_))) => {
                     self.step_back(stop).await?;
                     let shutdown = self.outbox.shutdown.clone();
@@ -122,6 +143,13 @@ impl<'o> Owner<'o> {
         if self.saved.elapsed() >= SAVE {
             self.save().await?;
         }
+        if !self.lanes.is_empty() {
+            self.go_on_lanes().await?;
+        }
+        if self.holds.len() > 0 && self.released.elapsed() >= WATCH {
+            self.released = Instant::now();
+            self.let_go().await?;
+        }
         let page = match self.flight.has_room() {
             true => bounded(self.reader.next(&mut self.connection)).await??,
             false => None,
@@ -129,7 +157,7 @@ impl<'o> Owner<'o> {
         if let Some(page) = page {
             // A process that was frozen since the poll finds out here that it has been replaced.
             bounded(self.lease.keep(&mut self.connection)).await??;
-            self.send(&page).await?;
+            self.send_page(&page).await?;
             *idle = IDLE.0;
             if page.behind == 0 {
                 // Not sooner than a millisecond after the last poll: what arrives meanwhile goes as one page.
@@ -142,7 +170,7 @@ impl<'o> Owner<'o> {
             self.waits_since = None;
             self.outbox.metrics.oldest.set(0.0);
             self.outbox.metrics.unpublished.set(0);
-            self.outbox.state.set(Phase::Publishing, "publishing");
+            self.outbox.state.set(Phase::Publishing, self.words());
         }
         let changes = self.flight.changes();
         tokio::select! {
@@ -156,13 +184,19 @@ impl<'o> Owner<'o> {
 
     /// Goes back to what is acknowledged, and says why.
     async fn step_back(&mut self, stop: Stop) -> Result<(), Stop> {
-        if matches!(stop, Stop::Blocked(_)) {
+        if matches!(stop, Stop::Blocked(_) | Stop::BlockedTopic(..)) {
             // Nothing is wrong with what is on its way.
             let shutdown = self.outbox.shutdown.clone();
             match self.landing(shutdown.cancelled()).await {
                 Ok(()) | Err(Stop::Refused(_) | Stop::Deadline) => {}
                 Err(stop) => return Err(stop),
             }
+        }
+        if let (Stop::Refused((_, refusal)), Some(last_id)) = (&stop, self.flight.last_id())
+            && *refusal != Refusal::Purged
+        {
+            // A batch is refused as a whole and convicts nobody: all that was on its way goes again, one at a time.
+            self.careful_until = self.careful_until.max(last_id);
         }
         self.abandon().await;
         self.save().await?;
@@ -174,7 +208,11 @@ impl<'o> Owner<'o> {
             Stop::Blocked((_, Refusal::Away(_))) | Stop::Refused((_, Refusal::Away(_))) => {
                 self.outbox.state.set(Phase::Waiting, stop.words());
             }
-            Stop::Refused((_, Refusal::Purged)) => {}
+            Stop::Refused((_, Refusal::Purged)) | Stop::Blocked((_, Refusal::Purged)) => {}
+            Stop::BlockedTopic(topic, refusal) => {
+                self.outbox.producer.doubt_topics();
+                self.open_lane(topic, refusal.to_string()).await?;
+            }
             _ => {
                 self.outbox.producer.doubt_topics();
                 self.outbox.state.set(Phase::Stopped, stop.words());
@@ -183,70 +221,17 @@ impl<'o> Owner<'o> {
         Ok(())
     }
 
-    /// Gives a page to the producer, up to the first row that it would refuse.
-    async fn send(&mut self, page: &Page) -> Result<(), Stop> {
+    /// Sends a page, and takes note of why not all of it.
+    async fn send_page(&mut self, page: &Page) -> Result<(), Stop> {
         self.waits_since = page.rows.first().map(|row| row.created_at);
-        let pending = self.flight.pending();
-        let mut sent = Sent {
-            pending: pending.clone(),
-            after: page.after(page.rows.len()),
-            last_id: 0,
-            created_at: Vec::with_capacity(page.rows.len()),
-            topics: HashMap::new(),
-            bytes: 0,
-            sent_at: Instant::now(),
-        };
-        let mut stopped = Ok(());
-        for row in &page.rows {
-            stopped = self.send_row(row, &mut sent).await;
-            if stopped.is_err() {
-                break;
-            }
+        let given = self.give(page, None).await?;
+        if given.rows > 0 {
+            self.flight.push(given.sent);
         }
-        let rows = sent.created_at.len();
-        if rows > 0 {
-            if rows < page.rows.len() {
-                sent.after = page.after(rows);
-            }
-            sent.last_id = page.rows[rows - 1].id;
-            self.flight.push(sent);
-        }
-        self.waits_since = page.rows.get(rows).map(|row| row.created_at);
-        self.outbox
-            .metrics
-            .unpublished
-            .set(i64::try_from(self.flight.rows() + page.behind).unwrap_or(i64::MAX));
-        stopped
-    }
-
-    async fn send_row(&mut self, row: &Row, sent: &mut Sent) -> Result<(), Stop> {
-        let topic = self.topic(&row.topic).await?.map_err(|refusal| Stop::blocked(row, refusal))?;
-        let record = Record::new(row, topic).map_err(|refusal| Stop::blocked(row, refusal))?;
-        while !self
-            .outbox
-            .producer
-            .send(&record, &sent.pending)
-            .map_err(|refusal| Stop::blocked(row, refusal))?
-        {
-            self.while_watching(sleep(Duration::from_millis(5))).await?;
-        }
-        sent.created_at.push(row.created_at);
-        sent.bytes += row.size();
-        match sent.topics.get_mut(&record.topic) {
-            Some(rows) => *rows += 1,
-            None => drop(sent.topics.insert(record.topic, 1)),
-        }
-        Ok(())
-    }
-
-    async fn topic(&mut self, logical: &str) -> Result<Result<Topic, Refusal>, Stop> {
-        if let Some(topic) = self.outbox.producer.known(logical) {
-            return Ok(Ok(topic));
-        }
-        let (producer, logical) = (self.outbox.producer.clone(), logical.to_owned());
-        let asking = tokio::task::spawn_blocking(move || producer.ask(&logical));
-        let asked = self.while_watching(asking).await?;
-        Ok(asked.unwrap_or_else(|error| Err(Refusal::Away(error.to_string()))))
+        self.waits_since = page.rows.get(given.rows).map(|row| row.created_at);
+        let behind = self.flight.rows() + page.behind;
+        self.outbox.metrics.unpublished.set(i64::try_from(behind).unwrap_or(i64::MAX));
+        given.stopped
     }
 
     /// Moves the cursor, in memory, over the pages at the front that are acknowledged.
@@ -259,7 +244,7 @@ impl<'o> Owner<'o> {
             self.unsaved = Some(page.last_id);
         }
         if landed > 0 {
-            self.outbox.state.set(Phase::Publishing, "publishing");
+            self.outbox.state.set(Phase::Publishing, self.words());
         }
         Ok(landed)
     }
@@ -280,6 +265,13 @@ impl<'o> Owner<'o> {
                 () = &mut limit => return Err(Stop::Deadline),
             }
         }
+    }
+
+    /// Waits until the durable cursor covers everything that was read.
+    async fn settle(&mut self) -> Result<(), Stop> {
+        let shutdown = self.outbox.shutdown.clone();
+        self.landing(shutdown.cancelled()).await?;
+        self.save().await
     }
 
     /// Has everything in the producer answered.
@@ -339,6 +331,8 @@ impl<'o> Owner<'o> {
                 return Err(Stop::Producer(reason));
             }
         }
+        self.outbox.metrics.held.set(i64::try_from(self.holds.len()).unwrap_or(i64::MAX));
+        self.outbox.metrics.lanes.set(i64::try_from(self.lanes.len()).unwrap_or(i64::MAX));
         if oldest.is_some() && self.counted.is_none_or(|counted| counted.elapsed() > COUNT) {
             self.counted = Some(Instant::now());
             let count = sqlx::query(include_str!("sql/unpublished.sql")).bind(COUNT_UP_TO);
@@ -346,6 +340,18 @@ impl<'o> Owner<'o> {
             self.outbox.metrics.unpublished.set(row.try_get("rows")?);
         }
         Ok(())
+    }
+
+    /// What does not flow, by name.
+    fn words(&self) -> String {
+        let mut words = "publishing".to_owned();
+        for (topic, lane) in &self.lanes {
+            words.push_str(&format!("; {topic} waits: {}", lane.reason));
+        }
+        if self.holds.len() > 0 {
+            words.push_str(&format!("; keys held: {}", self.holds.len()));
+        }
+        words
     }
 
     fn observe_published(&mut self, page: &Sent) {

@@ -50,6 +50,49 @@ struct Known {
     doubted: bool,
 }
 
+/// What a refusal says something about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// This record will be refused again.
+    Record,
+    /// Every record of the topic is refused, until somebody mends the topic.
+    Topic,
+    /// Nothing: it may go well the next time.
+    Nobody,
+}
+
+impl Refusal {
+    /// Whose fault it is, if the record was refused alone: a batch is refused as a whole.
+    pub fn blame(&self) -> Blame {
+        use RDKafkaErrorCode as Code;
+        match self {
+            Self::NoTopic(_) | Self::PartitionsChanged { .. } => Blame::Topic,
+            Self::NoPartition { .. } | Self::TooLarge { .. } | Self::Headers(_) => Blame::Record,
+            Self::Purged | Self::Away(_) => Blame::Nobody,
+            Self::Kafka { code, .. } => match code {
+                Some(
+                    Code::UnknownTopicOrPartition
+                    | Code::UnknownTopic
+                    | Code::UnknownPartition
+                    | Code::TopicAuthorizationFailed
+                    | Code::InvalidTopic
+                    | Code::PolicyViolation,
+                ) => Blame::Topic,
+                Some(
+                    Code::MessageSizeTooLarge
+                    | Code::InvalidMessage
+                    | Code::InvalidMessageSize
+                    | Code::InvalidRecord
+                    | Code::InvalidTimestamp
+                    | Code::InvalidArgument
+                    | Code::UnsupportedForMessageFormat,
+                ) => Blame::Record,
+                _ => Blame::Nobody,
+            },
+        }
+    }
+}
+
 /// Why a record cannot be published now. Nothing is lost: it waits in the outbox.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -92,6 +135,8 @@ pub enum Refusal {
         topic: String,
         /// The client's words.
         reason: String,
+        /// The protocol's.
+        code: Option<RDKafkaErrorCode>,
     },
     /// Another outbox has emptied the shared producer; nothing is wrong with the record.
     #[error("the producer was emptied")]
@@ -160,7 +205,9 @@ impl Producer {
                 RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
                     Refusal::NoTopic(topic.to_owned())
                 }
-                code => Refusal::Kafka { topic: topic.to_owned(), reason: code.to_string() },
+                code => {
+                    Refusal::Kafka { topic: topic.to_owned(), reason: code.to_string(), code: Some(code) }
+                }
             });
         }
         if now == 0 {
@@ -195,7 +242,11 @@ impl Producer {
                 page.take_back();
                 match error.rdkafka_error_code() {
                     Some(RDKafkaErrorCode::QueueFull) => Ok(false),
-                    _ => Err(Refusal::Kafka { topic: record.topic.to_string(), reason: error.to_string() }),
+                    code => Err(Refusal::Kafka {
+                        topic: record.topic.to_string(),
+                        reason: error.to_string(),
+                        code,
+                    }),
                 }
             }
         }
@@ -256,6 +307,7 @@ impl ProducerContext for Context {
             code => Refusal::Kafka {
                 topic: format!("{}/{}", record.topic(), record.partition()),
                 reason: code.map_or_else(|| error.to_string(), |code| code.to_string()),
+                code,
             },
         };
         let id = record.headers().and_then(|list| list.iter().find(|header| header.key == "ce_id")?.value);

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{Connection as _, Row as _};
 
 use crate::{
@@ -17,6 +17,25 @@ struct Outbox {
     found: Found,
 }
 
+/// A topic that waits while all others flow.
+#[derive(Debug, Serialize, Deserialize)]
+struct Lane {
+    topic: String,
+    reason: String,
+    since: String,
+}
+
+/// A key whose events wait behind one that was refused.
+#[derive(Debug, Serialize, Deserialize)]
+struct Hold {
+    topic: String,
+    key: String,
+    reason: String,
+    since: String,
+    released: bool,
+    parked: i64,
+}
+
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Found {
@@ -26,6 +45,11 @@ enum Found {
         epoch: i64,
         held: bool,
         system_identifier: Option<i64>,
+        /// Events that were refused, and those that wait behind them.
+        parked: i64,
+        lanes: Vec<Lane>,
+        /// The first hundred, the oldest first.
+        holds: Vec<Hold>,
     },
     Unread {
         error: String,
@@ -46,13 +70,31 @@ pub async fn status(config: &Config, json: bool, out: &mut impl Write) -> anyhow
         writeln!(out, "{:<16} {:>12} {:>12}  LEASE", "OUTBOX", "UNPUBLISHED", "OLDEST")?;
         for Outbox { outbox, found } in &outboxes {
             match found {
-                Found::Read { unpublished_rows, oldest_unpublished_seconds, epoch, held, .. } => {
+                Found::Read {
+                    unpublished_rows,
+                    oldest_unpublished_seconds,
+                    epoch,
+                    held,
+                    lanes,
+                    holds,
+                    ..
+                } => {
                     let lease = if *held { "held" } else { "free" };
                     let oldest = format!("{oldest_unpublished_seconds:.1} s");
                     writeln!(
                         out,
                         "{outbox:<16} {unpublished_rows:>12} {oldest:>12}  {lease}, epoch {epoch}"
                     )?;
+                    for Lane { topic, reason, since } in lanes {
+                        writeln!(out, "  topic {topic} waits since {since}: {reason}")?;
+                    }
+                    for Hold { topic, key, reason, since, released, parked } in holds {
+                        let word = if *released { "is released" } else { "is held" };
+                        writeln!(
+                            out,
+                            "  key {key} of {topic} {word} since {since}, {parked} events parked: {reason}"
+                        )?;
+                    }
                 }
                 Found::Unread { error } => writeln!(out, "{outbox:<16} {:>12} {:>12}  {error}", "?", "?")?,
             }
@@ -73,5 +115,8 @@ async fn read(source: &Source) -> anyhow::Result<Found> {
         epoch: cursor.try_get("epoch")?,
         held: cursor.try_get("held")?,
         system_identifier: cursor.try_get("system_identifier")?,
+        parked: cursor.try_get("parked")?,
+        lanes: serde_json::from_str(cursor.try_get("lanes")?)?,
+        holds: serde_json::from_str(cursor.try_get("holds")?)?,
     })
 }

@@ -4,7 +4,13 @@ use std::{future::Future, time::Duration};
 
 use tokio::time::timeout;
 
-use crate::{cursor::Row, lease, pending::Refused, producer::Refusal, session};
+use crate::{
+    cursor::Row,
+    lease,
+    pending::Refused,
+    producer::{Blame, Refusal},
+    session,
+};
 
 /// A little more than the session's `statement_timeout`: the server has vanished without a word.
 const SILENCE: Duration = Duration::from_secs(35);
@@ -33,6 +39,9 @@ pub enum Stop {
     /// A row was not given to the producer; what was given before it may arrive. The page is tried again.
     #[error("event {} cannot be published: {}", id(.0), .0.1)]
     Blocked(Refused),
+    /// A topic cannot be published to. It gets a lane, and the page is tried again without it.
+    #[error("topic {0} cannot be published to: {1}")]
+    BlockedTopic(String, Refusal),
     /// The producer or the broker has refused a record. The page is tried again.
     #[error("event {} cannot be published: {}", id(.0), .0.1)]
     Refused(Refused),
@@ -41,6 +50,9 @@ pub enum Stop {
 impl Stop {
     /// A row that is not given to the producer.
     pub fn blocked(row: &Row, refusal: Refusal) -> Self {
+        if refusal.blame() == Blame::Topic {
+            return Self::BlockedTopic(row.topic.clone(), refusal);
+        }
         let headers = outbox::headers::Headers::decode(&row.headers).unwrap_or_default();
         let id = headers.text("ce_id").map_or_else(|| format!("of row {}", row.id), str::to_owned);
         Self::Blocked((Some(id), refusal))

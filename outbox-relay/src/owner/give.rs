@@ -1,0 +1,146 @@
+//! From rows to the producer, past those that must not go now.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Owner, WATCH};
+use crate::{
+    cursor::{Page, Row},
+    flight::Sent,
+    pending::Pending,
+    producer::{Blame, Record, Refusal, Topic},
+    stop::Stop,
+};
+
+/// What has become of a page.
+pub(super) struct Given {
+    /// What is on its way, with the position after `rows`.
+    pub sent: Sent,
+    /// Rows that were sent, parked or left to their lane.
+    pub rows: usize,
+    /// Why the rest was not.
+    pub stopped: Result<(), Stop>,
+}
+
+/// A row that is parked: with the reason, or because it waits behind one.
+pub(super) type Parking<'r> = (&'r Row, Option<Refusal>);
+
+impl Owner<'_> {
+    /// Gives the rows of a page to the producer, up to the first that has to wait for its topic. Rows of a held key, and
+    /// rows that will never be taken, are parked, durably. `lane` is the topic whose lane it is.
+    pub(super) async fn give(&mut self, page: &Page, lane: Option<&str>) -> Result<Given, Stop> {
+        let mut sent = Sent {
+            pending: self.flight.pending(),
+            after: page.after(page.rows.len()),
+            last_id: 0,
+            created_at: Vec::with_capacity(page.rows.len()),
+            topics: HashMap::new(),
+            bytes: 0,
+            sent_at: Instant::now(),
+        };
+        let (mut parked, mut rows, mut stopped) = (Vec::new(), 0, Ok(()));
+        for row in &page.rows {
+            match self.give_row(row, lane, &mut sent).await {
+                Ok(None) => {}
+                Ok(Some(parking)) => parked.push((row, parking)),
+                Err(stop @ (Stop::Blocked(_) | Stop::Refused(_))) => {
+                    stopped = Err(stop);
+                    break;
+                }
+                Err(stop) => return Err(stop),
+            }
+            rows += 1;
+        }
+        // Before the cursor may pass them.
+        self.park(&parked).await?;
+        if rows > 0 {
+            sent.after = page.after(rows);
+            sent.last_id = page.rows[rows - 1].id;
+        }
+        Ok(Given { sent, rows, stopped })
+    }
+
+    /// `Some` for a row that is to be parked: why it was refused, or `None` when it only waits.
+    async fn give_row(
+        &mut self,
+        row: &Row,
+        lane: Option<&str>,
+        sent: &mut Sent,
+    ) -> Result<Option<Option<Refusal>>, Stop> {
+        if lane.is_none() && self.lanes.contains_key(&row.topic) {
+            return Ok(None);
+        }
+        if self.is_held(row) {
+            return Ok(Some(None));
+        }
+        let topic = self.topic(&row.topic).await?.map_err(|refusal| Stop::blocked(row, refusal))?;
+        let alone = row.id <= self.careful_until;
+        let refused = match Record::new(row, topic) {
+            Err(refusal) => Err(refusal),
+            Ok(record) if alone => {
+                let pending = Arc::new(Pending::new(self.flight.changes()));
+                self.send(&record, &pending).await?;
+                self.answer(&pending).await?.map(|()| record.topic)
+            }
+            Ok(record) => {
+                self.send(&record, &sent.pending).await?;
+                Ok(record.topic)
+            }
+        };
+        match refused {
+            Ok(topic) => {
+                sent.created_at.push(row.created_at);
+                sent.bytes += row.size();
+                *sent.topics.entry(topic).or_default() += 1;
+                Ok(None)
+            }
+            Err(refusal) if refusal.blame() == Blame::Record => {
+                self.hold(row);
+                Ok(Some(Some(refusal)))
+            }
+            Err(refusal) => Err(Stop::blocked(row, refusal)),
+        }
+    }
+
+    /// Waits for room in the producer's queue.
+    pub(super) async fn send(&mut self, record: &Record<'_>, pending: &Arc<Pending>) -> Result<(), Stop> {
+        let producer = self.outbox.producer.clone();
+        while !producer.send(record, pending).map_err(|refusal| Stop::blocked(record.row, refusal))? {
+            self.while_watching(sleep(Duration::from_millis(5))).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the answer to what was sent alone, however long Kafka is away; a shutdown takes it back.
+    pub(super) async fn answer(&mut self, pending: &Pending) -> Result<Result<(), Refusal>, Stop> {
+        let changes = self.flight.changes();
+        loop {
+            match pending.settled() {
+                Ok(true) => return Ok(Ok(())),
+                Err((_, refusal)) => return Ok(Err(refusal)),
+                Ok(false) => {}
+            }
+            if self.outbox.shutdown.is_cancelled() {
+                while pending.unanswered() > 0 {
+                    self.outbox.producer.purge();
+                    let _ = timeout(WATCH, changes.notified()).await;
+                }
+                return Ok(Err(Refusal::Purged));
+            }
+            let _ = timeout(Duration::from_millis(20), changes.notified()).await;
+            self.watch().await?;
+        }
+    }
+
+    /// A topic at the broker, which is asked where that was not done before.
+    pub(super) async fn topic(&mut self, logical: &str) -> Result<Result<Topic, Refusal>, Stop> {
+        if let Some(topic) = self.outbox.producer.known(logical) {
+            return Ok(Ok(topic));
+        }
+        let (producer, logical) = (self.outbox.producer.clone(), logical.to_owned());
+        let asking = tokio::task::spawn_blocking(move || producer.ask(&logical));
+        let asked = self.while_watching(asking).await?;
+        Ok(asked.unwrap_or_else(|error| Err(Refusal::Away(error.to_string()))))
+    }
+}

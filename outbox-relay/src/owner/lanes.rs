@@ -1,0 +1,156 @@
+//! Topics that cannot be published to: each has a lane, a cursor of its own, so that all other topics flow.
+//!
+//! A lane begins where the durable cursor stands and reads its topic's rows up to where the main cursor is by then,
+//! window after window. When it has caught up while the main cursor stood still, it is gone.
+
+use std::time::Duration;
+
+use sqlx::Row as _;
+use tokio::time::Instant;
+
+use super::Owner;
+use crate::{
+    cursor::{Position, Reader},
+    lease,
+    stop::{Stop, bounded},
+};
+
+/// How often a topic that could not be published to is asked about.
+const ASK: Duration = Duration::from_secs(1);
+
+/// A topic with a cursor of its own.
+pub(super) struct Lane {
+    reader: Reader,
+    /// Everything of the topic up to here is acknowledged.
+    landed: Position,
+    /// Why the topic has a lane.
+    pub reason: String,
+    due: Instant,
+}
+
+impl Owner<'_> {
+    /// Reads the lanes that an earlier owner has left.
+    pub(super) async fn load_lanes(&mut self) -> Result<(), Stop> {
+        let lanes = sqlx::query(include_str!("../sql/lanes.sql"));
+        for lane in bounded(lanes.fetch_all(&mut self.connection)).await?? {
+            let topic: String = lane.try_get("topic")?;
+            let landed = Position::new(lane.try_get("snap")?, lane.try_get("win")?, lane.try_get("win_id")?)?;
+            let reader = Reader::of_topic(landed.clone(), topic.clone());
+            let reason = lane.try_get("reason")?;
+            self.lanes.insert(topic, Lane { reader, landed, reason, due: Instant::now() });
+        }
+        Ok(())
+    }
+
+    /// Gives a topic a lane, from the durable cursor on. Nothing may be in flight, and the cursor must be saved.
+    pub(super) async fn open_lane(&mut self, topic: &str, reason: String) -> Result<(), Stop> {
+        let opened = sqlx::query(include_str!("../sql/open_lane.sql"))
+            .bind(topic)
+            .bind(&reason)
+            .bind(self.lease.epoch)
+            .bind(self.lease.owner);
+        if bounded(opened.execute(&mut self.connection)).await??.rows_affected() == 0 {
+            return Err(Stop::Lease(lease::Error::Fenced));
+        }
+        let landed = self.landed.clone();
+        let reader = Reader::of_topic(landed.clone(), topic.to_owned());
+        tracing::warn!(outbox = self.outbox.source.name, topic, reason, "a topic waits; all others flow");
+        self.lanes.insert(topic.to_owned(), Lane { reader, landed, reason, due: Instant::now() + ASK });
+        Ok(())
+    }
+
+    /// Lets every lane that is due go on by a page.
+    pub(super) async fn go_on_lanes(&mut self) -> Result<(), Stop> {
+        let now = Instant::now();
+        let due: Vec<String> =
+            self.lanes.iter().filter(|(_, lane)| lane.due <= now).map(|(topic, _)| topic.clone()).collect();
+        for topic in due {
+            // Out of the map while it is at work; a stop of the session drops it, and the next one reads it anew.
+            let Some(mut lane) = self.lanes.remove(&topic) else { continue };
+            let merged = match self.topic(&topic).await? {
+                Ok(_) => self.go_on(&topic, &mut lane).await?,
+                Err(refusal) => {
+                    lane.due = Instant::now() + ASK;
+                    lane.reason = refusal.to_string();
+                    false
+                }
+            };
+            if merged {
+                tracing::info!(outbox = self.outbox.source.name, topic, "the topic has caught up");
+            } else {
+                self.lanes.insert(topic, lane);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the lane has caught up and is gone.
+    async fn go_on(&mut self, topic: &str, lane: &mut Lane) -> Result<bool, Stop> {
+        if let Some(sent) = self.page_of(topic, lane).await? {
+            if !sent {
+                lane.due = Instant::now() + ASK;
+            }
+            return Ok(false);
+        }
+        // The window is done; the next one ends where the main cursor is now, which stands still meanwhile.
+        self.settle().await?;
+        if !self.landed.has_no_window() {
+            lane.due = Instant::now() + ASK;
+            return Ok(false);
+        }
+        lane.reader.pin(&self.landed);
+        let mut pages = 0;
+        while let Some(sent) = self.page_of(topic, lane).await? {
+            pages += 1;
+            // More than a page: the others must not wait for all of it.
+            if !sent || pages > 1 {
+                return Ok(false);
+            }
+        }
+        let merged = sqlx::query(include_str!("../sql/merge_lane.sql"))
+            .bind(topic)
+            .bind(self.lease.epoch)
+            .bind(self.lease.owner);
+        if bounded(merged.execute(&mut self.connection)).await??.rows_affected() == 0 {
+            return Err(Stop::Lease(lease::Error::Fenced));
+        }
+        Ok(true)
+    }
+
+    /// Publishes the next page of a lane and waits for it: `None` when its window is done, `false` when it was refused.
+    async fn page_of(&mut self, topic: &str, lane: &mut Lane) -> Result<Option<bool>, Stop> {
+        let Some(page) = bounded(lane.reader.next(&mut self.connection)).await?? else { return Ok(None) };
+        let given = self.give(&page, Some(topic)).await?;
+        let answer = self.answer(&given.sent.pending).await?;
+        // Of a refused batch nothing more may be sent after what comes next.
+        while given.sent.pending.unanswered() > 0 {
+            self.outbox.producer.purge();
+            let _ = tokio::time::timeout(super::WATCH, self.flight.changes().notified()).await;
+        }
+        let refused = match (answer, given.stopped) {
+            (Ok(()), stopped) => {
+                if given.rows > 0 {
+                    self.observe_published(&given.sent);
+                    lane.landed = given.sent.after;
+                    let saved = lane.landed.save_lane(topic, &self.lease, &mut self.connection);
+                    if !bounded(saved).await?? {
+                        return Err(Stop::Lease(lease::Error::Fenced));
+                    }
+                }
+                stopped.err().map(|stop| stop.words())
+            }
+            (Err(refusal), _) => {
+                // A batch was refused, so its records go again, one at a time.
+                self.careful_until = self.careful_until.max(given.sent.last_id);
+                Some(refusal.to_string())
+            }
+        };
+        if let Some(reason) = refused {
+            lane.reason = reason;
+            lane.reader = Reader::of_topic(lane.landed.clone(), topic.to_owned());
+            self.outbox.producer.doubt_topics();
+            return Ok(Some(false));
+        }
+        Ok(Some(true))
+    }
+}

@@ -1,0 +1,1 @@
+update outbox.parked set dead_lettered = true where id = $1

@@ -1,0 +1,1 @@
+select topic, key, released from outbox.hold

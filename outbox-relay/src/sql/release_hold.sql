@@ -1,0 +1,1 @@
+update outbox.hold set released = true where topic = $1 and key = $2

@@ -1,0 +1,1 @@
+delete from outbox.parked where id = any ($1)

@@ -1,0 +1,13 @@
+//! The relay as it is run, a process beside a real PostgreSQL and a real Kafka, seen only through its contract: its
+//! flags, its admin port, the tables of the outbox, and the records in the topics.
+
+mod failover;
+mod outages;
+mod proof;
+mod records;
+mod refusals;
+mod relay;
+mod ring;
+mod scene;
+mod verdict;
+mod writers;

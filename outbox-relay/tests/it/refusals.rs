@@ -1,0 +1,217 @@
+//! What Kafka will not take: one record, a whole topic, a changed topic. Everything else flows meanwhile, in order.
+
+use std::{process::Command, time::Duration};
+
+use outbox::{Event, Headers, UnitOfWork};
+use sqlx::PgPool;
+use testkit::until;
+use uuid::Uuid;
+
+use crate::{
+    records::{Record, Records},
+    scene::Scene,
+};
+
+const WITHIN: Duration = Duration::from_secs(30);
+
+fn event(topic: &'static str, key: &str, sequence: i64, payload: Vec<u8>) -> Event {
+    let id = Uuid::now_v7();
+    let headers = [("ce_id", id.to_string()), ("ce_sequence", sequence.to_string())];
+    let headers: Headers =
+        headers.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))).into_iter().collect();
+    Event {
+        id,
+        topic,
+        key: Some(key.into()),
+        aggregate_id: Some(key.to_owned()),
+        sequence: Some(sequence),
+        headers,
+        payload: Some(payload),
+        partition: None,
+    }
+}
+
+async fn append(pool: &PgPool, events: Vec<Event>) -> anyhow::Result<()> {
+    Ok(UnitOfWork::begin(pool).await?.commit(events).await?)
+}
+
+/// The sequences of a key in a topic, first occurrences only.
+fn sequences(records: &[Record], topic: &str, key: &str) -> Vec<i64> {
+    let mut found = Vec::new();
+    for record in records.iter().filter(|record| record.topic == topic) {
+        if record.key.as_deref() != Some(key.as_bytes()) {
+            continue;
+        }
+        let sequence = record.headers.text("ce_sequence").and_then(|text| text.parse().ok()).unwrap_or(-1);
+        if !found.contains(&sequence) {
+            found.push(sequence);
+        }
+    }
+    found
+}
+
+async fn arrive(records: &mut Records, topic: &str, key: &str, expected: &[i64]) -> anyhow::Result<()> {
+    let mut seen = Vec::new();
+    let arrived = until("the events arrive", WITHIN, || {
+        let now = records.read_to_the_end().map(|records| sequences(records, topic, key));
+        let done = now.map(|now| {
+            seen.clone_from(&now);
+            (now.len() >= expected.len()).then_some(())
+        });
+        async move { done }
+    });
+    let arrived = arrived.await;
+    assert_eq!(seen, expected, "{topic} {key}: {arrived:?}");
+    Ok(())
+}
+
+/// Runs the command of an operator.
+fn operator(scene: &Scene, args: &[&str]) -> anyhow::Result<(bool, String)> {
+    let output = Command::new(env!("CARGO_BIN_EXE_outbox-relay"))
+        .args(args)
+        .args(["--outbox", &format!("main={}", scene.url("orderly_relay"))])
+        .env_remove("ORDERLY_OUTBOX")
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok((output.status.success(), said + &String::from_utf8_lossy(&output.stderr)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_does_not_exist_waits_alone_and_catches_up_in_order() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let relay = scene.relay("relay")?;
+    let (app, mut records) = (PgPool::connect_with(scene.writer()?).await?, scene.records()?);
+    let both = |sequence| {
+        vec![event("absent", "k", sequence, b"v".to_vec()), event("alpha", "k", sequence, b"v".to_vec())]
+    };
+    append(&app, both(1)).await?;
+    relay.says("absent waits: topic").await?;
+    for sequence in 2..=5 {
+        append(&app, both(sequence)).await?;
+    }
+    arrive(&mut records, "alpha", "k", &[1, 2, 3, 4, 5]).await?;
+    let (found, said) = operator(&scene, &["status"])?;
+    assert!(found && said.contains("topic absent waits since"), "{said}");
+    assert_eq!(relay.metric("outbox_lanes").await?, 1.0);
+    // A lane outlives the relay that opened it.
+    relay.kill()?;
+    scene.free_lease().await?;
+    let relay = scene.relay("second")?;
+    append(&app, both(6)).await?;
+    arrive(&mut records, "alpha", "k", &[1, 2, 3, 4, 5, 6]).await?;
+
+    scene.create_topic("absent", 3, &[]).await?;
+    let mut absent = Records::of(&scene.servers.kafka, &scene.prefix, &[("absent", 3)])?;
+    arrive(&mut absent, "absent", "k", &[1, 2, 3, 4, 5, 6]).await?;
+    until("the lane is gone", WITHIN, || async {
+        Ok((relay.metric("outbox_lanes").await? == 0.0).then_some(()))
+    })
+    .await?;
+    append(&app, both(7)).await?;
+    arrive(&mut absent, "absent", "k", &[1, 2, 3, 4, 5, 6, 7]).await?;
+    scene.drained(WITHIN).await?;
+    scene.end()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_too_large_holds_its_key_and_no_other() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    scene.create_topic("small", 1, &[("max.message.bytes", "20000")]).await?;
+    scene.create_topic("small.outbox.dlq", 1, &[]).await?;
+    let relay = scene.relay("relay")?;
+    let app = PgPool::connect_with(scene.writer()?).await?;
+    let mut records =
+        Records::of(&scene.servers.kafka, &scene.prefix, &[("small", 1), ("small.outbox.dlq", 1)])?;
+    // Ten keys in one batch of the producer; the third event of one of them is too large for the topic, and does not
+    // compress.
+    let noise: Vec<u8> = rand::random_iter().take(30_000).collect();
+    let mut events = Vec::new();
+    for sequence in 1..=5 {
+        for key in 0..10 {
+            let large = key == 3 && sequence == 3;
+            let payload = if large { noise.clone() } else { b"v".to_vec() };
+            events.push(event("small", &format!("k{key}"), sequence, payload));
+        }
+    }
+    append(&app, events).await?;
+    for key in (0..10).filter(|key| *key != 3) {
+        arrive(&mut records, "small", &format!("k{key}"), &[1, 2, 3, 4, 5]).await?;
+    }
+    arrive(&mut records, "small", "k3", &[1, 2]).await?;
+    arrive(&mut records, "small.outbox.dlq", "k3", &[3]).await?;
+    relay.says("keys held: 1").await?;
+    append(&app, vec![event("small", "k3", 6, b"v".to_vec())]).await?;
+    scene.drained(WITHIN).await?;
+    let (found, said) = operator(&scene, &["status", "--json"])?;
+    let status: serde_json::Value = serde_json::from_str(&said)?;
+    assert!(found && status[0]["parked"] == 4, "{said}");
+    assert_eq!((&status[0]["holds"][0]["key"], &status[0]["holds"][0]["parked"]), (&"k3".into(), &4.into()));
+
+    // Another relay knows of the hold.
+    assert_eq!(relay.terminate().await?, Some(0));
+    let relay = scene.relay("second")?;
+    append(&app, vec![event("small", "k3", 7, b"v".to_vec())]).await?;
+    scene.drained(WITHIN).await?;
+    arrive(&mut records, "small", "k3", &[1, 2]).await?;
+    let (released, said) = operator(&scene, &["release", "--topic", "small", "--key", "k3"])?;
+    assert!(released && said.contains("4 that waited are published now"), "{said}");
+    arrive(&mut records, "small", "k3", &[1, 2, 4, 5, 6, 7]).await?;
+    until("the hold is lifted", WITHIN, || async {
+        Ok((relay.metric("outbox_keys_held").await? == 0.0).then_some(()))
+    })
+    .await?;
+    append(&app, vec![event("small", "k3", 8, b"v".to_vec())]).await?;
+    arrive(&mut records, "small", "k3", &[1, 2, 4, 5, 6, 7, 8]).await?;
+    let (again, said) = operator(&scene, &["release", "--topic", "small", "--key", "k3"])?;
+    assert!(!again && said.contains("no outbox holds this key"), "{said}");
+    scene.end()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_event_without_a_copy_is_not_dropped_by_mistake() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let relay = scene.relay("relay")?;
+    let (app, mut records) = (PgPool::connect_with(scene.writer()?).await?, scene.records()?);
+    // Partition 99 does not exist, and neither does alpha.outbox.dlq.
+    let nowhere = Event { partition: Some(99), ..event("alpha", "k", 1, b"v".to_vec()) };
+    append(&app, vec![nowhere, event("alpha", "k", 2, b"v".to_vec())]).await?;
+    relay.says("keys held: 1").await?;
+    let release = |more: &[&str]| {
+        let args = [&["release", "--topic", "alpha", "--key", "k"], more].concat();
+        operator(&scene, &args)
+    };
+    let (released, said) = release(&[])?;
+    assert!(!released && said.contains("--retry, or --discard"), "{said}");
+    // Tried again it is refused again, and the key stays held.
+    let (released, _) = release(&["--retry"])?;
+    assert!(released);
+    let held = "select count(*) from outbox.hold where not released";
+    until("it is held again", WITHIN, || async {
+        let held: i64 = sqlx::query_scalar(held).fetch_one(&scene.superuser).await?;
+        Ok((held == 1).then_some(()))
+    })
+    .await?;
+    let (released, _) = release(&["--discard"])?;
+    assert!(released);
+    arrive(&mut records, "alpha", "k", &[2]).await?;
+    scene.end()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_cluster_is_refused() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let relay = scene.relay("relay")?;
+    let (app, mut records) = (PgPool::connect_with(scene.writer()?).await?, scene.records()?);
+    append(&app, vec![event("gamma", "k", 1, b"v".to_vec())]).await?;
+    arrive(&mut records, "gamma", "k", &[1]).await?;
+    drop(relay);
+    sqlx::query("update outbox.cursor set owner = null, system_identifier = 1")
+        .execute(&scene.superuser)
+        .await?;
+    let relay = scene.relay("second")?;
+    relay.says("the cursor belongs to the cluster with system identifier 1").await?;
+    append(&app, vec![event("gamma", "k", 2, b"v".to_vec())]).await?;
+    sqlx::query("update outbox.cursor set system_identifier = null").execute(&scene.superuser).await?;
+    arrive(&mut records, "gamma", "k", &[1, 2]).await?;
+    scene.end()
+}
