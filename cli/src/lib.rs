@@ -3,6 +3,7 @@
 //!
 //! Each subcommand is a module with an `Args` and a `run`; [`platform`] tells all of them where the platform is.
 
+pub mod bench;
 pub mod credentials;
 pub mod load;
 pub mod output;
@@ -45,6 +46,8 @@ enum Command {
     Load(load::Args),
     /// Audit the promise over all databases and topics, and name each offender
     Verify(verify::Args),
+    /// Measure what the platform is made of beside its peers, in the same run
+    Bench(bench::Args),
     /// Play a part of the outside world: the payment provider or the mail server
     Simulate(simulate::Args),
 }
@@ -61,6 +64,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Topics(args) => topics::run(args).await,
         Command::Load(args) => load::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Bench(args) => bench::run(args).await,
         Command::Simulate(args) => simulate::run(args).await,
     };
     let code = result.unwrap_or_else(|err| {

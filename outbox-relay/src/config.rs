@@ -53,6 +53,18 @@ pub enum Command {
         #[command(flatten)]
         config: Config,
     },
+    /// Go on with a topic whose partitions have changed, once every group has read all that was published before.
+    Repartition {
+        /// Topic, without prefix.
+        #[arg(long)]
+        topic: String,
+        /// A consumer group of the topic, without prefix; repeat for each.
+        #[arg(long = "group", required = true)]
+        groups: Vec<String>,
+        /// The same flags; every outbox that publishes to the topic.
+        #[command(flatten)]
+        config: Config,
+    },
     /// Check the configuration, print it without its secrets, and exit (64 when it is wrong).
     CheckConfig(Config),
     /// Ask the running relay whether it is ready; exit 0 when it is, 1 otherwise.
@@ -142,6 +154,7 @@ impl Command {
             Self::Run(config)
             | Self::Status { config, .. }
             | Self::Release { config, .. }
+            | Self::Repartition { config, .. }
             | Self::CheckConfig(config)
             | Self::Healthcheck(config) => config,
         }

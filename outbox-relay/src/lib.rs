@@ -15,6 +15,7 @@ mod partitioner;
 mod pending;
 mod producer;
 pub mod release;
+pub mod repartition;
 mod ring;
 pub mod run;
 mod session;

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use outbox_relay::{
     config::{Cli, Command},
-    release, run, status,
+    release, repartition, run, status,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -46,6 +46,9 @@ fn start(command: &Command) -> anyhow::Result<bool> {
         Command::Release { topic, key, retry, discard, config } => {
             let refused = release::Refused::from_flags(*retry, *discard);
             runtime.block_on(release::release(config, topic, key, refused, &mut io::stdout()))
+        }
+        Command::Repartition { topic, groups, config } => {
+            runtime.block_on(repartition::repartition(config, topic, groups, &mut io::stdout()))
         }
         Command::CheckConfig(config) => {
             writeln!(io::stdout(), "{config:#?}").map(|()| true).map_err(Into::into)

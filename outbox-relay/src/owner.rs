@@ -40,6 +40,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const SAVE: Duration = Duration::from_millis(50);
 /// How often metrics and words are renewed.
 const WATCH: Duration = Duration::from_millis(500);
+/// How often the broker is asked again how many partitions a topic has.
+const DOUBT: Duration = Duration::from_secs(60);
 /// How long an acknowledgement may take before it is worth a word.
 const UNANSWERED: Duration = Duration::from_secs(2);
 /// The count of unpublished rows is a query: not more often than this.
@@ -67,6 +69,9 @@ pub struct Owner<'o> {
     ring_due: Instant,
     /// Rows up to this id go one at a time: a batch with some of them was refused.
     careful_until: i64,
+    /// Partitions of each topic that were found to be as many as at first.
+    partitions: HashMap<String, i32>,
+    doubted: Instant,
     holds: Holds,
     /// When it was last looked for keys that an operator has released.
     released: Instant,
@@ -92,6 +97,8 @@ impl<'o> Owner<'o> {
             wake,
             ring_due: Instant::now(),
             careful_until: 0,
+            partitions: HashMap::new(),
+            doubted: Instant::now(),
             holds: Holds::default(),
             released: Instant::now(),
             lanes: BTreeMap::new(),
@@ -322,6 +329,10 @@ impl<'o> Owner<'o> {
             return Ok(());
         }
         self.watched = Instant::now();
+        if self.doubted.elapsed() > DOUBT {
+            self.doubted = Instant::now();
+            self.outbox.producer.doubt_topics();
+        }
         let oldest = self.flight.oldest().or(self.waits_since);
         self.outbox.metrics.oldest.set(oldest.map_or(0.0, |oldest| (now() - oldest).max(0.0)));
         if self.flight.waits().is_some_and(|waits| waits > UNANSWERED) {

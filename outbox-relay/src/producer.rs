@@ -40,7 +40,7 @@ struct Inner {
 pub struct Topic {
     /// With prefix.
     pub name: Arc<str>,
-    /// Its partitions, the same since the start of the process: a key must stay where it is.
+    /// Its partitions, as the broker says.
     pub partitions: i32,
 }
 
@@ -101,12 +101,13 @@ pub enum Refusal {
     NoTopic(String),
     /// The topic has grown or was made anew.
     #[error(
-        "topic {topic} had {before} partitions and has {now}: keys would move to other partitions and lose their order"
+        "topic {topic} had {before} partitions and has {now}: keys would move and lose their order; once its consumers \
+         have read all of it, run `outbox-relay repartition`"
     )]
     PartitionsChanged {
         /// With prefix.
         topic: String,
-        /// When the relay started.
+        /// When it was first published to.
         before: i32,
         /// As the broker says.
         now: i32,
@@ -213,17 +214,9 @@ impl Producer {
         if now == 0 {
             return Err(Refusal::NoTopic(topic.to_owned()));
         }
-        let mut topics = lock(&self.0.topics);
-        let known = topics.entry(logical.to_owned()).or_insert_with(|| Known {
-            topic: Topic { name: topic.into(), partitions: now },
-            doubted: false,
-        });
-        let before = known.topic.partitions;
-        if before != now {
-            return Err(Refusal::PartitionsChanged { topic: topic.to_owned(), before, now });
-        }
-        known.doubted = false;
-        Ok(known.topic.clone())
+        let topic = Topic { name: topic.into(), partitions: now };
+        lock(&self.0.topics).insert(logical.to_owned(), Known { topic: topic.clone(), doubted: false });
+        Ok(topic)
     }
 
     /// Queues a record. `false` when the queue is full for now.

@@ -28,3 +28,17 @@ pub enum Error {
     #[error("partition was taken over by another worker")]
     Fenced,
 }
+
+impl Error {
+    /// Whether PostgreSQL refused what a record says, and will refuse it again: an event over the limit, data exceptions (class 22), constraints
+    /// (23) and limits of the program (54). <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+    pub(crate) fn is_about_data(&self) -> bool {
+        let error = match self {
+            Self::Sql(error) | Self::Outbox(outbox::Error::Sql(error)) => error,
+            Self::Outbox(outbox::Error::TooLarge { .. }) => return true,
+            _ => return false,
+        };
+        let code = error.as_database_error().and_then(|error| error.code());
+        code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
+    }
+}

@@ -8,6 +8,8 @@ use uuid::Uuid;
 use crate::HandleError;
 
 const DAY_MS: u64 = 86_400_000;
+/// The longest attribute that is taken: it becomes part of the inbox's key.
+const MAX_ATTRIBUTE_BYTES: usize = 256;
 
 /// One record of a subscribed topic.
 #[derive(Clone, Debug)]
@@ -57,9 +59,14 @@ impl Message {
     pub(crate) fn check(&mut self) -> Result<(), HandleError> {
         let required = |name: &str| {
             let value = self.headers.text(name).filter(|value| !value.is_empty());
-            value
-                .map(str::to_owned)
-                .ok_or_else(|| HandleError::poison(format!("header {name} is missing or not text")))
+            let value =
+                value.ok_or_else(|| HandleError::poison(format!("header {name} is missing or not text")))?;
+            if value.len() > MAX_ATTRIBUTE_BYTES || value.contains('\0') {
+                return Err(HandleError::poison(format!(
+                    "header {name} has a zero byte, or more than {MAX_ATTRIBUTE_BYTES} bytes"
+                )));
+            }
+            Ok(value.to_owned())
         };
         let (source, id, event_type) = (required("ce_source")?, required("ce_id")?, required("ce_type")?);
         let id = Uuid::parse_str(&id).map_err(|_| HandleError::poison("header ce_id is no UUID"))?;
@@ -121,6 +128,10 @@ mod tests {
         for id in ["", "nonsense", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"] {
             let headers = [valid[0], ("ce_id", id), valid[2]];
             assert!(message(&headers).check().is_err(), "{id}");
+        }
+        for source in ["/a\0b".to_owned(), "s".repeat(MAX_ATTRIBUTE_BYTES + 1)] {
+            let error = message(&[("ce_source", &source), valid[1], valid[2]]).check().expect_err(&source);
+            assert!(error.to_string().contains("ce_source"), "{error}");
         }
     }
 

@@ -72,11 +72,15 @@ impl<H: Handler> Consumer<H> {
             match self.join(&shutdown).await {
                 Ok(()) => return Ok(()),
                 Err(Error::Fenced) => {
-                    warn!(group = self.group(), "another worker owns a partition; joining the group again");
+                    warn!(
+                        group = self.group(),
+                        "a partition may be another worker's; joining the group again"
+                    );
                 }
                 Err(error @ Error::Poison { .. }) => {
                     error!(group = self.group(), %error, "consumer stopped; mend the cause and restart this service");
                     self.metrics.stopped.set(1);
+                    self.heartbeat.stop(error.to_string());
                     self.idle(&shutdown).await;
                     return Ok(());
                 }
@@ -144,7 +148,7 @@ impl<H: Handler> Consumer<H> {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     warn!(group, %error, cause, records = messages.len(), "batch rolled back; running it again");
                     pause(&mut backoff, shutdown).await;
-                    rewind(client, &self.kafka.prefix, &messages);
+                    rewind(client, &self.kafka.prefix, &messages)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -161,9 +165,13 @@ impl<H: Handler> Consumer<H> {
         let Ok(first) = first else { return Ok(Vec::new()) };
         let mut messages = vec![Message::from_record(&first?, &self.kafka.prefix)];
         while messages.len() < BATCH_RECORDS {
-            // An error that comes after records is seen again by the next read.
-            let Some(Ok(record)) = client.recv().now_or_never() else { break };
-            messages.push(Message::from_record(&record, &self.kafka.prefix));
+            match client.recv().now_or_never() {
+                None => break,
+                Some(Ok(record)) => messages.push(Message::from_record(&record, &self.kafka.prefix)),
+                // What was read is read again by the next client.
+                Some(Err(error)) if client_is_lost(&error) => return Err(error),
+                Some(Err(error)) => tracing::debug!(%error, "kafka client"),
+            }
         }
         Ok(messages)
     }
@@ -192,11 +200,20 @@ impl<H: Handler> Consumer<H> {
         loop {
             match self.commit(client, group, owner, &checked).await {
                 Ok(()) => break,
-                Err(Failure::Error(error)) => return Err(error),
                 Err(Failure::Poison { index, reason }) => {
                     poison = Some(reason);
                     checked.truncate(index);
                 }
+                // Some record has it; which one, is found from left to right.
+                Err(Failure::Error(error)) if error.is_about_data() => {
+                    let (done, reason) = self.one_by_one(client, group, owner, &checked).await?;
+                    if let Some(reason) = reason {
+                        poison = Some(reason);
+                        checked.truncate(done);
+                    }
+                    break;
+                }
+                Err(Failure::Error(error)) => return Err(error),
             }
         }
         match poison {
@@ -206,6 +223,30 @@ impl<H: Handler> Consumer<H> {
                 Err(Error::Poison { topic, partition, offset, reason })
             }
         }
+    }
+
+    /// Applies each record in a transaction of its own, up to the first that PostgreSQL will never take: how many took
+    /// effect, and why the next one does not.
+    async fn one_by_one(
+        &self,
+        client: &Client,
+        group: &str,
+        owner: Uuid,
+        messages: &[Message],
+    ) -> Result<(usize, Option<String>), Error> {
+        for (index, message) in messages.iter().enumerate() {
+            self.heartbeat.beat();
+            match self.commit(client, group, owner, std::slice::from_ref(message)).await {
+                Ok(()) => {}
+                Err(Failure::Poison { reason, .. }) => return Ok((index, Some(reason))),
+                Err(Failure::Error(error)) if error.is_about_data() => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    return Ok((index, Some(cause.unwrap_or_else(|| error.to_string()))));
+                }
+                Err(Failure::Error(error)) => return Err(error),
+            }
+        }
+        Ok((messages.len(), None))
     }
 
     async fn commit(
@@ -223,15 +264,17 @@ impl<H: Handler> Consumer<H> {
         let partitions: BTreeSet<_> = messages.iter().map(physical).collect();
         let fence = Fence::acquire(&self.pool, group, owner, client.context(), partitions).await?;
         batch::apply(&self.pool, group, &fence, &self.handler, messages, &self.metrics).await?;
-        let mut next = TopicPartitionList::new();
         let last: BTreeMap<_, _> =
             messages.iter().map(|message| (physical(message), message.offset + 1)).collect();
+        let mut next = TopicPartitionList::new();
         for ((topic, partition), offset) in last {
-            next.add_partition_offset(&topic, partition, Offset::Offset(offset)).map_err(Error::from)?;
+            // Fails for a partition that was just revoked, and only for that one.
+            if client.store_offset(&topic, partition, offset - 1).is_ok() {
+                next.add_partition_offset(&topic, partition, Offset::Offset(offset)).map_err(Error::from)?;
+            }
         }
         // Losing this commit only repeats records, which the inbox drops.
-        if let Err(error) = client.store_offsets(&next).and_then(|()| client.commit(&next, CommitMode::Async))
-        {
+        if let Err(error) = client.commit(&next, CommitMode::Async) {
             tracing::debug!(group, %error, "offset commit");
         }
         Ok(())
@@ -256,18 +299,20 @@ async fn leave(client: Client, group: &str) {
     }
 }
 
-/// Back to the first record of the batch in each partition that is still ours.
-fn rewind(client: &Client, prefix: &str, messages: &[Message]) {
+/// Back to the first record of the batch in each partition. A partition that cannot be rewound would go on behind the
+/// batch: then the group is joined again, which begins at the committed offsets.
+fn rewind(client: &Client, prefix: &str, messages: &[Message]) -> Result<(), Error> {
     let mut first = BTreeMap::new();
     for message in messages {
         first.entry((format!("{prefix}{}", message.topic), message.partition)).or_insert(message.offset);
     }
     for ((topic, partition), offset) in first {
-        // A partition that was revoked meanwhile is read by its new owner from the committed offset.
         if let Err(error) = client.seek(&topic, partition, Offset::Offset(offset), Duration::from_secs(5)) {
-            warn!(topic, partition, offset, %error, "partition not rewound; it was revoked");
+            info!(topic, partition, offset, %error, "partition not rewound; joining the group again");
+            return Err(Error::Fenced);
         }
     }
+    Ok(())
 }
 
 async fn pause(backoff: &mut Duration, shutdown: &CancellationToken) {

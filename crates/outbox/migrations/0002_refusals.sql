@@ -39,3 +39,9 @@ create table outbox.lane (
     reason text        not null,
     since  timestamptz not null default clock_timestamp()
 );
+
+-- How many partitions each topic had when the relay first published to it: with another count, keys would move.
+create table outbox.topic (
+    topic      text    constraint topic_pkey primary key,
+    partitions integer not null
+);

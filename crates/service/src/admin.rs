@@ -83,7 +83,15 @@ async fn livez(State(admin): State<Admin>) -> (StatusCode, String) {
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
     match admin.readiness.get() {
-        Ok(words) => (StatusCode::OK, format!("{words}\n")),
+        Ok(mut words) => {
+            // Still ready: what the process serves is served, and a restart alone would mend nothing.
+            for heartbeat in &admin.heartbeats {
+                if let Some(reason) = heartbeat.stopped() {
+                    words.push_str(&format!("\n{} stopped: {reason}", heartbeat.name()));
+                }
+            }
+            (StatusCode::OK, format!("{words}\n"))
+        }
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }

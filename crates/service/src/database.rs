@@ -4,7 +4,7 @@ use std::{future::Future, str::FromStr as _, time::Duration};
 
 use anyhow::Context as _;
 use sqlx::{
-    ConnectOptions as _, PgPool,
+    ConnectOptions as _, Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio_util::sync::CancellationToken;
@@ -36,14 +36,54 @@ pub fn pool(args: &DatabaseArgs, application_name: &str) -> anyhow::Result<PgPoo
         .connect_lazy_with(options))
 }
 
+/// Asks the database whether it is there, over a connection of its own: a pool that is taken is load, not absence.
+#[derive(Debug)]
+pub struct Probe {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+}
+
+impl Probe {
+    /// A probe of the pool's database.
+    pub fn of(pool: &PgPool) -> Self {
+        Self { options: pool.connect_options().as_ref().clone(), connection: None }
+    }
+
+    /// Whether the database answers now.
+    pub async fn answers(&mut self) -> bool {
+        let ask = async {
+            let mut connection = match self.connection.take() {
+                Some(connection) => connection,
+                None => PgConnection::connect_with(&self.options).await?,
+            };
+            connection.ping().await?;
+            Ok::<_, sqlx::Error>(connection)
+        };
+        self.connection = tokio::time::timeout(PROBE, ask).await.ok().and_then(Result::ok);
+        self.connection.is_some()
+    }
+}
+
 /// Waits for the database; refuses one that lacks migrations. False when shutdown came first.
 pub async fn wait<F, P>(pool: &PgPool, pending: P, shutdown: &CancellationToken) -> anyhow::Result<bool>
 where
     P: Fn() -> F,
     F: Future<Output = anyhow::Result<Vec<String>>>,
 {
-    let mut waited = false;
-    while !is_there(pool).await {
+    let (mut probe, mut waited) = (Probe::of(pool), false);
+    loop {
+        let missing = if probe.answers().await { Some(pending().await) } else { None };
+        match missing {
+            Some(Ok(missing)) if missing.is_empty() => break,
+            Some(Ok(missing)) => anyhow::bail!(
+                "migrations are pending: {}; run the `migrate` subcommand with the owner's database URL",
+                missing.join(", ")
+            ),
+            Some(Err(error)) if !is_passing(&error) => {
+                return Err(error).context("read the applied migrations");
+            }
+            _ => {}
+        }
         if !waited {
             warn!("database does not answer; waiting for it");
             waited = true;
@@ -55,17 +95,17 @@ where
     if waited {
         info!("database answers");
     }
-    let missing = pending().await.context("read the applied migrations")?;
-    anyhow::ensure!(
-        missing.is_empty(),
-        "migrations are pending: {}; run the `migrate` subcommand with the owner's database URL",
-        missing.join(", ")
-    );
     Ok(true)
 }
 
-/// Whether the database answers now.
-pub async fn is_there(pool: &PgPool) -> bool {
-    let probe = sqlx::query("select 1").execute(pool);
-    tokio::time::timeout(PROBE, probe).await.is_ok_and(|answer| answer.is_ok())
+/// Whether it may go well the next time: nothing was refused, the answer only did not come.
+fn is_passing(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref()).any(|error: &sqlx::Error| match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
+        // Connections (08), resources (53), operator intervention (57): it starts, stops, or is overloaded.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)))
+        }
+        _ => false,
+    })
 }

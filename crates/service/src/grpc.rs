@@ -1,14 +1,23 @@
 //! The gRPC server: health, reflection, limits, a span for each call.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context as _;
+use axum::{extract::Request, middleware::Next};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{Span, info_span};
+
+use crate::status::{Reason, status};
 
 /// Calls of one connection that are worked on at a time.
 const CONCURRENT_STREAMS: u32 = 1_000;
@@ -40,6 +49,21 @@ impl Health {
         self.reporter.clear_service_status(self.service).await;
         self.reporter.clear_service_status("").await;
     }
+}
+
+/// Refuses every call of these routes until it is admitted.
+pub fn gated(routes: Routes, admitted: Arc<AtomicBool>) -> Routes {
+    let gate = move |request: Request, next: Next| {
+        let admitted = admitted.load(Ordering::Acquire);
+        async move {
+            if admitted {
+                return next.run(request).await;
+            }
+            let refused = status(Reason::DependencyUnavailable, "the service has not seen its database yet");
+            refused.into_http()
+        }
+    };
+    Routes::from(routes.into_axum_router().layer(axum::middleware::from_fn(gate)))
 }
 
 /// Serves until shutdown, then lets calls in flight finish.

@@ -1,6 +1,14 @@
 //! From the command line to a clean exit.
 
-use std::{ffi::OsString, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    ffi::OsString,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -198,6 +206,8 @@ async fn run<A: App>(
     let grpc_listener = if parts.serve { Some(bind("--listen", options.own.listen()).await?) } else { None };
     info!(version, admin = %options.own.admin(), listen = parts.serve.then(|| options.own.listen().to_string()), "started");
 
+    // Calls are refused until the database has all migrations; afterwards they find out for themselves.
+    let admitted = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
     // The admin port outlives the drain, so that it can be watched.
     let closed = CancellationToken::new();
@@ -212,13 +222,14 @@ async fn run<A: App>(
     if let Some(listener) = grpc_listener {
         tasks.spawn(grpc::serve(
             listener,
-            Arc::clone(&app).routes(),
+            grpc::gated(Arc::clone(&app).routes(), Arc::clone(&admitted)),
             health.clone(),
             descriptors,
             stop.clone(),
         ));
     }
     if wait_for_database::<A>(&pool, &heartbeat, &stop).await? {
+        admitted.store(true, Ordering::Release);
         readiness.set(Ok(()));
         health.set(true).await;
         info!("ready");
@@ -271,9 +282,9 @@ async fn wait_for_database<A: App>(
 
 /// Keeps health and readiness true to the database.
 async fn watch_database(pool: PgPool, readiness: Readiness, health: grpc::Health, stop: CancellationToken) {
-    let mut there = true;
+    let (mut probe, mut there) = (database::Probe::of(&pool), true);
     while tokio::time::timeout(PROBE_INTERVAL, stop.cancelled()).await.is_err() {
-        let answers = database::is_there(&pool).await;
+        let answers = probe.answers().await;
         if answers == there || stop.is_cancelled() {
             continue;
         }

@@ -1,7 +1,10 @@
 //! A sign of life of one loop.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,12 +14,13 @@ pub struct Heartbeat {
     name: &'static str,
     started: Instant,
     last: AtomicU64,
+    stopped: OnceLock<String>,
 }
 
 impl Heartbeat {
     /// A heartbeat that has just beaten.
     pub fn new(name: &'static str) -> Self {
-        Self { name, started: Instant::now(), last: AtomicU64::new(0) }
+        Self { name, started: Instant::now(), last: AtomicU64::new(0), stopped: OnceLock::new() }
     }
 
     /// Whose heart it is.
@@ -27,6 +31,16 @@ impl Heartbeat {
     /// The loop has come round.
     pub fn beat(&self) {
         self.last.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// The loop beats on but does its work no more, until an operator has mended this and restarted the process.
+    pub fn stop(&self, reason: String) {
+        let _ = self.stopped.set(reason);
+    }
+
+    /// Why the loop does its work no more.
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.get().map(String::as_str)
     }
 
     /// Time since the last beat.

@@ -10,7 +10,7 @@ use crate::{
     flight::Sent,
     pending::Pending,
     producer::{Blame, Record, Refusal, Topic},
-    stop::Stop,
+    stop::{Stop, bounded},
 };
 
 /// What has become of a page.
@@ -133,14 +133,31 @@ impl Owner<'_> {
         }
     }
 
-    /// A topic at the broker, which is asked where that was not done before.
+    /// A topic at the broker, which is asked where that was not done before. Its partitions must be as many as when it
+    /// was first published to.
     pub(super) async fn topic(&mut self, logical: &str) -> Result<Result<Topic, Refusal>, Stop> {
-        if let Some(topic) = self.outbox.producer.known(logical) {
-            return Ok(Ok(topic));
+        let topic = match self.outbox.producer.known(logical) {
+            Some(topic) => topic,
+            None => {
+                let (producer, asked) = (self.outbox.producer.clone(), logical.to_owned());
+                let asking = tokio::task::spawn_blocking(move || producer.ask(&asked));
+                match self.while_watching(asking).await? {
+                    Ok(Ok(topic)) => topic,
+                    Ok(Err(refusal)) => return Ok(Err(refusal)),
+                    Err(error) => return Ok(Err(Refusal::Away(error.to_string()))),
+                }
+            }
+        };
+        let now = topic.partitions;
+        if self.partitions.get(logical) != Some(&now) {
+            let first = sqlx::query_scalar(include_str!("../sql/partitions.sql")).bind(logical).bind(now);
+            let before: i32 = bounded(first.fetch_one(&mut self.connection)).await??;
+            if before != now {
+                let topic = topic.name.to_string();
+                return Ok(Err(Refusal::PartitionsChanged { topic, before, now }));
+            }
+            self.partitions.insert(logical.to_owned(), now);
         }
-        let (producer, logical) = (self.outbox.producer.clone(), logical.to_owned());
-        let asking = tokio::task::spawn_blocking(move || producer.ask(&logical));
-        let asked = self.while_watching(asking).await?;
-        Ok(asked.unwrap_or_else(|error| Err(Refusal::Away(error.to_string()))))
+        Ok(Ok(topic))
     }
 }

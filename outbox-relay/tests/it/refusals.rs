@@ -3,6 +3,11 @@
 use std::{process::Command, time::Duration};
 
 use outbox::{Event, Headers, UnitOfWork};
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminOptions, NewPartitions},
+    consumer::{BaseConsumer, CommitMode, Consumer as _},
+};
 use sqlx::PgPool;
 use testkit::until;
 use uuid::Uuid;
@@ -213,5 +218,43 @@ async fn another_cluster_is_refused() -> anyhow::Result<()> {
     append(&app, vec![event("gamma", "k", 2, b"v".to_vec())]).await?;
     sqlx::query("update outbox.cursor set system_identifier = null").execute(&scene.superuser).await?;
     arrive(&mut records, "gamma", "k", &[1, 2]).await?;
+    scene.end()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_has_grown_waits_until_its_consumers_have_read_all_of_it() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let relay = scene.relay("relay")?;
+    let (app, mut records) = (PgPool::connect_with(scene.writer()?).await?, scene.records()?);
+    append(&app, vec![event("gamma", "k", 1, b"v".to_vec())]).await?;
+    arrive(&mut records, "gamma", "k", &[1]).await?;
+    relay.kill()?;
+    let name = format!("{}gamma", scene.prefix);
+    let grow =
+        scene.kafka_admin()?.create_partitions([&NewPartitions::new(&name, 4)], &AdminOptions::new()).await?;
+    assert!(grow.iter().all(Result::is_ok), "{grow:?}");
+    scene.free_lease().await?;
+    let relay = scene.relay("second")?;
+    append(&app, vec![event("gamma", "k", 2, b"v".to_vec()), event("alpha", "k", 1, b"v".to_vec())]).await?;
+    arrive(&mut records, "alpha", "k", &[1]).await?;
+    relay.says("had 1 partitions and has 4").await?;
+    let go_on = || {
+        let (kafka, prefix) = (scene.servers.kafka.as_str(), scene.prefix.as_str());
+        let place = ["--kafka", kafka, "--prefix", prefix];
+        operator(&scene, &[&["repartition", "--topic", "gamma", "--group", "readers"][..], &place].concat())
+    };
+    let (done, said) = go_on()?;
+    assert!(!done && said.contains("has 1 records of"), "{said}");
+    let reader: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &scene.servers.kafka)
+        .set("group.id", format!("{}readers", scene.prefix))
+        .create()?;
+    let mut read = TopicPartitionList::new();
+    read.add_partition_offset(&name, 0, Offset::Offset(1))?;
+    reader.commit(&read, CommitMode::Sync)?;
+    let (done, said) = go_on()?;
+    assert!(done && said.contains("gamma goes on with 4 partitions"), "{said}");
+    let mut grown = Records::of(&scene.servers.kafka, &scene.prefix, &[("gamma", 4)])?;
+    arrive(&mut grown, "gamma", "k", &[1, 2]).await?;
     scene.end()
 }
