@@ -1,4 +1,4 @@
-//! docs/CONFIG.md is made from the command lines themselves; `make docs` writes it anew.
+//! The documents agree with the code. docs/CONFIG.md is made from the command lines; `make docs` writes it anew.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -33,6 +33,23 @@ fn the_page_says_what_the_code_takes() -> anyhow::Result<()> {
     }
     let written = fs::read_to_string(&path).unwrap_or_default();
     assert!(written == page, "docs/CONFIG.md is not what the code takes: run `make docs`");
+    Ok(())
+}
+
+/// Paths in backticks that begin at the root of the repository.
+#[test]
+fn the_documents_name_files_that_exist() -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for document in ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md"] {
+        let text = fs::read_to_string(root.join(document))?;
+        let roots = ["services/", "crates/", "outbox-relay/", "cli/", "proto/", "docs/"];
+        for path in text.split('`').skip(1).step_by(2) {
+            let path = path.split_whitespace().next().unwrap_or_default();
+            if roots.iter().any(|root| path.starts_with(root)) && !path.contains(['<', '*']) {
+                assert!(root.join(path).exists(), "{document} names {path}");
+            }
+        }
+    }
     Ok(())
 }
 

@@ -136,6 +136,9 @@ async fn measure(args: &Args, running: &mut Option<Servers>) -> anyhow::Result<R
         servers.install_debezium().await?;
     }
     servers.start().await?;
+    if publishes {
+        raw::warm_up(servers).await?;
+    }
     let conditions = Conditions::read(servers, args).await?;
     let mut passes = vec![pass(args, servers, None).await?];
     if let Some(held) = args.snapshot_held {

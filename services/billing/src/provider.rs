@@ -1,7 +1,7 @@
 //! The payment provider's HTTP API. Every call carries the payment id as its idempotency key, so asking again is safe.
 //!
-//! An answer is final only when it says so in the provider's own words: a 4xx or 5xx of something in between, a lost
-//! connection or an unreadable body leave the outcome unknown.
+//! An answer is final only when it says so in the provider's own words, of which [`REFUSALS`] is the whole list: any
+//! other 4xx or 5xx, a lost connection or an unreadable body leave the outcome unknown.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -17,6 +17,13 @@ use crate::{
 /// An answer is a reference and an amount.
 const MAX_BODY: usize = 16 * 1024;
 const MAX_REFERENCE: usize = 255;
+/// How the provider refuses a charge for good. What stands between us and it (a proxy's `rate_limited`) uses the same
+/// statuses, and `invalid_request` is our own fault: neither says that the customer will not pay.
+const REFUSALS: [(StatusCode, &str, Failure); 3] = [
+    (StatusCode::PAYMENT_REQUIRED, "card_declined", Failure::Declined),
+    (StatusCode::PAYMENT_REQUIRED, "insufficient_funds", Failure::InsufficientFunds),
+    (StatusCode::BAD_REQUEST, "unknown_token", Failure::Declined),
+];
 
 /// What a charge is taken from. Never shown.
 #[derive(Clone)]
@@ -217,29 +224,24 @@ async fn answer(request: RequestBuilder, payment_id: Uuid) -> Result<(StatusCode
 }
 
 fn interpret_charge(status: StatusCode, body: &[u8]) -> Result<Charged, Unknown> {
-    match status {
-        StatusCode::CREATED => {
-            let ChargeAnswer { reference } = parse(status, body)?;
-            // It will be stored: what the database would refuse is no reference.
-            if reference.is_empty() || reference.len() > MAX_REFERENCE || reference.contains('\0') {
-                return Err(Unknown::Body { status });
-            }
-            Ok(Charged::Succeeded { reference })
+    if status == StatusCode::CREATED {
+        let ChargeAnswer { reference } = parse(status, body)?;
+        // It will be stored: what the database would refuse is no reference.
+        if reference.is_empty() || reference.len() > MAX_REFERENCE || reference.contains('\0') {
+            return Err(Unknown::Body { status });
         }
-        StatusCode::PAYMENT_REQUIRED | StatusCode::BAD_REQUEST => {
-            let ErrorAnswer { code } = parse(status, body)?;
-            Ok(Charged::Refused(match code.as_str() {
-                "insufficient_funds" => Failure::InsufficientFunds,
-                _ => Failure::Declined,
-            }))
-        }
-        _ => Err(not_final(status, body)),
+        return Ok(Charged::Succeeded { reference });
+    }
+    let code = code(body);
+    match REFUSALS.iter().find(|(known, word, _)| (*known, *word) == (status, code.as_str())) {
+        Some((_, _, failure)) => Ok(Charged::Refused(*failure)),
+        None => Err(not_final(status, code)),
     }
 }
 
 fn interpret_refund(status: StatusCode, body: &[u8], taken: &Money) -> Result<(), Unknown> {
     if status != StatusCode::OK {
-        return Err(not_final(status, body));
+        return Err(not_final(status, code(body)));
     }
     let RefundAnswer { refunded: Returned { currency, minor } } = parse(status, body)?;
     if minor == taken.minor && currency == taken.currency {
@@ -249,10 +251,13 @@ fn interpret_refund(status: StatusCode, body: &[u8], taken: &Money) -> Result<()
     }
 }
 
-fn not_final(status: StatusCode, body: &[u8]) -> Unknown {
-    let code =
-        serde_json::from_slice::<ErrorAnswer>(body).map_or_else(|_| String::new(), |answer| answer.code);
+fn not_final(status: StatusCode, code: String) -> Unknown {
     Unknown::Status { status, code: code.chars().take(64).collect() }
+}
+
+/// The code of an answer that is no success; empty where it has none.
+fn code(body: &[u8]) -> String {
+    serde_json::from_slice::<ErrorAnswer>(body).map_or_else(|_| String::new(), |answer| answer.code)
 }
 
 fn parse<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, Unknown> {
@@ -282,6 +287,13 @@ mod tests {
             (200, "ok"),
             (302, ""),
             (400, "<html>of a proxy</html>"),
+            (400, r#"{"code":"rate_limited"}"#),
+            (400, r#"{"code":"invalid_request"}"#),
+            (400, r#"{"code":"card_declined"}"#),
+            (402, r#"{"code":"quota_exceeded"}"#),
+            (402, r#"{"code":"unknown_token"}"#),
+            (402, r#"{"code":""}"#),
+            (402, r#"{"message":"card_declined"}"#),
             (404, r#"{"code":"not_found"}"#),
             (409, r#"{"code":"idempotency_mismatch"}"#),
             (429, ""),

@@ -20,7 +20,7 @@ use crate::{
     domain::{self, Draft, Item, Money, Order, Reason},
     error::Error,
     messages::{item_to_proto, money_to_proto},
-    store::{Filter, Request as RepeatableRequest, StoredEvent, StoredOrder},
+    store::{Filter, Page, Request as RepeatableRequest, StoredEvent, StoredOrder},
     watch::Watchers,
 };
 
@@ -112,7 +112,7 @@ impl OrderService for Api {
             customer_id: (!request.customer_id.is_empty()).then(|| request.customer_id.clone()),
             status: status_from_proto(wanted),
         };
-        let mut orders = self.orders.list(&filter, before, size + 1).await?;
+        let Page { mut orders, size } = self.orders.list(&filter, before, size).await?;
         let next_page_token = page::cut(&mut orders, size, &filter_key, |stored| stored.order.id);
         let orders = orders.iter().map(order_to_proto).collect();
         Ok(Response::new(pb::ListOrdersResponse { orders, next_page_token }))

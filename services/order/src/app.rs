@@ -11,7 +11,7 @@ use crate::{
     domain::{self, Command, Event, Order, Placed},
     error::Error,
     messages,
-    store::{self, Filter, Request, StoredEvent, StoredOrder},
+    store::{self, Filter, Page, Request, StoredEvent, StoredOrder},
 };
 
 /// The order service's use cases.
@@ -85,7 +85,7 @@ impl Orders {
         filter: &Filter,
         before: Option<Uuid>,
         limit: i64,
-    ) -> Result<Vec<StoredOrder>, Error> {
+    ) -> Result<Page, Error> {
         Ok(store::list(&mut *self.pool.acquire().await?, filter, before, limit).await?)
     }
 }

@@ -21,26 +21,35 @@ impl Handler for PaymentResults {
         connection: &mut PgConnection,
         message: &Message,
     ) -> Result<Vec<outbox::Event>, HandleError> {
-        let (order_id, command) = if message.is::<PaymentSucceeded>() {
-            (message.decode::<PaymentSucceeded>()?.order_id, Command::PaymentSucceeded)
+        let (order_id, payment_id, command) = if message.is::<PaymentSucceeded>() {
+            let PaymentSucceeded { payment_id, order_id } = message.decode()?;
+            (order_id, payment_id, Command::PaymentSucceeded)
         } else if message.is::<PaymentFailed>() {
             let failed: PaymentFailed = message.decode()?;
             let reason = reason(failed.failure())?;
-            (failed.order_id, Command::PaymentFailed(reason))
+            (failed.order_id, failed.payment_id, Command::PaymentFailed(reason))
         } else if message.is::<PaymentRefunded>() {
-            (message.decode::<PaymentRefunded>()?.order_id, Command::PaymentRefunded)
+            let PaymentRefunded { payment_id, order_id, .. } = message.decode()?;
+            (order_id, payment_id, Command::PaymentRefunded)
         } else {
             return Ok(Vec::new());
         };
-        let order_id =
-            Uuid::parse_str(&order_id).map_err(|_| HandleError::poison("field order_id is no UUID"))?;
+        let (order_id, payment_id) = (uuid("order_id", &order_id)?, uuid("payment_id", &payment_id)?);
         match app::apply(connection, order_id, command).await {
+            // Refusing it takes back what it has just done: the whole transaction is rolled back.
+            Ok((stored, _)) if stored.order.payment_id != payment_id => Err(HandleError::poison(format!(
+                "field payment_id is {payment_id}, which is not the payment of order {order_id}"
+            ))),
             Ok((_, told)) => Ok(told),
             Err(Error::Sql(error)) => Err(error.into()),
             // An answer about an order that this database does not know.
             Err(error) => Err(HandleError::poison(error.to_string())),
         }
     }
+}
+
+fn uuid(field: &str, value: &str) -> Result<Uuid, HandleError> {
+    Uuid::parse_str(value).map_err(|_| HandleError::poison(format!("field {field} is no UUID")))
 }
 
 fn reason(failure: PaymentFailure) -> Result<Reason, HandleError> {

@@ -7,6 +7,10 @@ use uuid::Uuid;
 
 use crate::domain::{Event, Item, Money, Order, Reason, Status};
 
+/// A page ends before its items, as JSON, have more bytes than this, unless they are one order's. A client's library
+/// takes 4 MiB.
+const MAX_PAGE_BYTES: i64 = 2 * 1024 * 1024;
+
 /// An order as it is stored.
 #[derive(Clone, Debug)]
 pub struct StoredOrder {
@@ -45,6 +49,15 @@ pub struct Filter {
     pub customer_id: Option<String>,
     /// Only these.
     pub status: Option<Status>,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Its orders, the newest first, and the one after them where the list goes on.
+    pub orders: Vec<StoredOrder>,
+    /// How many orders the page has.
+    pub size: i64,
 }
 
 /// Inserts a new order; false where its request id has been used by this customer.
@@ -131,20 +144,28 @@ pub async fn find_request(
     row.map(|row| Ok((StoredOrder::from_row(&row)?, row.try_get("request_hash")?))).transpose()
 }
 
-/// Lists orders before an id, the newest first.
+/// Lists orders before an id, the newest first: at most `limit`, and fewer where their items fill the page
+/// ([`MAX_PAGE_BYTES`]).
 pub async fn list(
     connection: &mut PgConnection,
     filter: &Filter,
     before: Option<Uuid>,
     limit: i64,
-) -> sqlx::Result<Vec<StoredOrder>> {
-    sqlx::query_as(include_str!("sql/list_orders.sql"))
+) -> sqlx::Result<Page> {
+    let rows = sqlx::query(include_str!("sql/list_orders.sql"))
         .bind(&filter.customer_id)
         .bind(filter.status.map(Status::name))
         .bind(before)
         .bind(limit)
+        .bind(MAX_PAGE_BYTES)
         .fetch_all(connection)
-        .await
+        .await?;
+    let mut page = Page { orders: Vec::with_capacity(rows.len()), size: 0 };
+    for row in &rows {
+        page.orders.push(StoredOrder::from_row(row)?);
+        page.size += i64::from(row.try_get::<bool, _>("fits")?);
+    }
+    Ok(page)
 }
 
 /// The whole history of an order, the first event first.

@@ -76,8 +76,9 @@ impl Publisher {
         };
         let started = SystemTime::now();
         let server = Server::start(&launch, &servers.log(self.name()))?;
-        let process = Identity::of(server.pid())
-            .with_context(|| format!("{} ended at once; see {}", self.name(), servers.log(self.name()).display()))?;
+        let process = Identity::of(server.pid()).with_context(|| {
+            format!("{} ended at once; see {}", self.name(), servers.log(self.name()).display())
+        })?;
         Ok(Running { server, process, started })
     }
 }
