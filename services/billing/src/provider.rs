@@ -1,6 +1,6 @@
 //! The payment provider's HTTP API. Every call carries the payment id as its idempotency key, so asking again is safe.
 //!
-//! An answer is final only when it says so in the provider's own words, of which [`REFUSALS`] is the whole list: any
+//! An answer is final only when it says so in the provider's own words, of which `REFUSALS` is the whole list: any
 //! other 4xx or 5xx, a lost connection or an unreadable body leave the outcome unknown.
 
 use std::{fmt, str::FromStr, time::Duration};

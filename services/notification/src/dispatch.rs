@@ -1,11 +1,13 @@
 //! Delivers pending notifications: claims them, calls the channel outside any transaction, writes the outcome down.
 
-use std::time::Duration;
+mod output;
+
+use std::{error::Error, time::Duration};
 
 use consumer::dispatch::Dispatch;
 use outbox::UnitOfWork;
 use sqlx::PgPool;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{
     domain::{self, Channel},
@@ -17,6 +19,15 @@ use crate::{
 pub const CONCURRENCY: usize = 16;
 /// After a crash, another dispatcher takes over when this has passed; well above the mailer's deadline.
 const LEASE: Duration = Duration::from_secs(30);
+
+/// Why a channel has not, as far as is known, taken a notification.
+#[derive(Debug, thiserror::Error)]
+enum Undelivered {
+    #[error(transparent)]
+    Email(#[from] DeliveryError),
+    #[error(transparent)]
+    Log(#[from] output::Error),
+}
 
 /// The dispatcher of notifications.
 pub struct Deliveries {
@@ -38,14 +49,15 @@ impl Dispatch for Deliveries {
     }
 
     /// One attempt. When its outcome cannot be written, the claim runs out and the notification is delivered again,
-    /// an e-mail with the same Message-ID.
+    /// an e-mail with the same Message-ID, a line with the same notification id.
     async fn perform(&self, claimed: Claimed) -> Result<(), outbox::Error> {
         let delivery = self.deliver(&claimed).await;
         let mut work = UnitOfWork::begin(&self.pool).await?;
         match delivery {
             Ok(()) => store::delivered(&mut work, claimed.notification_id).await?,
             Err(error) => {
-                let wait = domain::backoff(claimed.attempts, error.is_permanent());
+                let permanent = matches!(&error, Undelivered::Email(error) if error.is_permanent());
+                let wait = domain::backoff(claimed.attempts, permanent);
                 report(&claimed, &error, wait);
                 store::retry(&mut work, claimed.notification_id, claimed.attempts, wait).await?;
             }
@@ -55,27 +67,28 @@ impl Dispatch for Deliveries {
 }
 
 impl Deliveries {
-    async fn deliver(&self, claimed: &Claimed) -> Result<(), DeliveryError> {
+    async fn deliver(&self, claimed: &Claimed) -> Result<(), Undelivered> {
         let channel = Channel::from_columns(&claimed.channel, claimed.email_address.as_deref());
         match channel.map_err(|error| DeliveryError::Build(error.into()))? {
-            Channel::Log => {
-                let Claimed { notification_id, order_id, kind, .. } = claimed;
-                info!(%notification_id, %order_id, kind, "notification");
-                Ok(())
-            }
-            Channel::Email(address) => self.mailer.send(claimed, &address).await,
+            Channel::Log => output::write(claimed).await?,
+            Channel::Email(address) => self.mailer.send(claimed, &address).await?,
         }
+        Ok(())
     }
 }
 
-fn report(claimed: &Claimed, error: &DeliveryError, wait: Duration) {
+fn report(claimed: &Claimed, error: &Undelivered, wait: Duration) {
+    let smtp_code = match error {
+        Undelivered::Email(error) => error.code(),
+        Undelivered::Log(_) => None,
+    };
     warn!(
         notification_id = %claimed.notification_id,
         order_id = %claimed.order_id,
         attempt = claimed.attempts,
-        smtp_code = error.code(),
+        smtp_code,
         retry_within_ms = wait.as_millis(),
-        %error,
+        error = error as &dyn Error,
         "notification not delivered; trying again"
     );
 }

@@ -80,12 +80,7 @@ impl Orders {
     }
 
     /// One page of orders, the newest first.
-    pub async fn list(
-        &self,
-        filter: &Filter,
-        before: Option<Uuid>,
-        limit: i64,
-    ) -> Result<Page, Error> {
+    pub async fn list(&self, filter: &Filter, before: Option<Uuid>, limit: i64) -> Result<Page, Error> {
         Ok(store::list(&mut *self.pool.acquire().await?, filter, before, limit).await?)
     }
 }

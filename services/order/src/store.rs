@@ -145,7 +145,7 @@ pub async fn find_request(
 }
 
 /// Lists orders before an id, the newest first: at most `limit`, and fewer where their items fill the page
-/// ([`MAX_PAGE_BYTES`]).
+/// (`MAX_PAGE_BYTES`).
 pub async fn list(
     connection: &mut PgConnection,
     filter: &Filter,

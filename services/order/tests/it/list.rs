@@ -1,6 +1,7 @@
 //! `ListOrders`: pages that show each order once, the newest first.
 
 use order::domain::Command;
+use prost::Message as _;
 use proto::order::v1::{ListOrdersRequest, ListOrdersResponse, OrderStatus};
 use tonic::Status;
 use uuid::Uuid;
@@ -55,6 +56,56 @@ async fn pages_show_every_order_once_and_the_newest_first() -> anyhow::Result<()
             }
         }
         assert_eq!((seen_sizes, &seen), (sizes, &placed), "pages of {page_size}");
+    }
+    Ok(())
+}
+
+/// Orders of the longest product ids and prices, as they lie in the table. Returns their ids, the oldest first.
+async fn stored_large(scene: &Scene, items: &[i32]) -> anyhow::Result<Vec<Uuid>> {
+    let ids = stored(scene, items.len()).await?;
+    sqlx::query(
+        "update orders set items = (
+             select jsonb_agg(jsonb_build_object(
+                 'product_id', repeat('p', 64), 'quantity', 2147483647,
+                 'unit_price', jsonb_build_object('currency', 'EUR', 'minor', 1000000)))
+             from generate_series(1, large.items))
+         from unnest($1::uuid[], $2::integer[]) as large (id, items)
+         where order_id = large.id",
+    )
+    .bind(&ids)
+    .bind(items)
+    .execute(&scene.superuser)
+    .await?;
+    Ok(ids)
+}
+
+#[tokio::test]
+async fn pages_of_large_orders_end_before_they_are_too_large_and_show_every_order_once() -> anyhow::Result<()>
+{
+    const MIB: usize = 1024 * 1024;
+    let scene = Scene::set().await?;
+    // One that no page could hold with others stands in the middle, one at the end.
+    let mut items = vec![1_000; 30];
+    (items[0], items[15]) = (20_000, 20_000);
+    let mut orders = stored_large(&scene, &items).await?;
+    orders.reverse();
+    for page_size in [1_000, 7] {
+        let mut request = page_of(page_size);
+        let (mut seen, mut short) = (Vec::new(), 0);
+        for _ in 0..orders.len() {
+            let page = list(&scene.api, &request).await?;
+            let bytes = page.encoded_len();
+            assert!(page.orders.len() == 1 || bytes < 2 * MIB, "{} orders, {bytes} bytes", page.orders.len());
+            short += usize::from(page.orders.len() < page_size as usize);
+            seen.extend(ids(&page)?);
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(seen, orders, "pages of {page_size}");
+        // By bytes alone: before and after the one in the middle, and that one.
+        assert!(short >= 4, "{short} short pages of {page_size}");
     }
     Ok(())
 }
