@@ -7,6 +7,7 @@ mod files;
 mod notification;
 mod order;
 mod queues;
+mod retention;
 pub(super) mod topics;
 
 use std::{str::FromStr as _, time::Duration};

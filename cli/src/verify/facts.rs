@@ -3,6 +3,7 @@
 //! Payloads are not kept, only digests: an order costs about a kilobyte here, whatever its events weigh.
 
 mod names;
+pub(super) mod partition;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,6 +12,7 @@ use uuid::Uuid;
 pub(super) use self::names::{
     EventType, Group, NotificationKind, OrderEventKind, OrderStatus, PaymentStatus, Source, Topic,
 };
+pub(super) use self::partition::Span;
 use crate::platform::Database;
 
 /// The first half of a SHA-256: 128 bits do not meet by accident.
@@ -51,6 +53,7 @@ pub(super) struct Order {
     pub(super) reason: Option<String>,
     pub(super) total: Money,
     pub(super) payment_id: Uuid,
+    pub(super) request_id: Option<Uuid>,
 }
 
 /// A row of `order_events`.
@@ -114,6 +117,8 @@ pub(super) struct OutboxRow {
     pub(super) row: i64,
     pub(super) event_id: Option<Uuid>,
     pub(super) topic: String,
+    /// The order, as in every event of this platform.
+    pub(super) key: Option<Uuid>,
     /// Milliseconds since 1970.
     pub(super) created_ms: i64,
     pub(super) digest: Digest,
@@ -162,14 +167,6 @@ pub(super) struct Stray {
     pub(super) problem: String,
 }
 
-/// Where retention has left a partition.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
-    pub(super) low: i64,
-    /// Timestamp of the first record that is left, in milliseconds.
-    pub(super) first_ms: Option<i64>,
-}
-
 /// What the provider's ledger says of one payment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ProviderLines {
@@ -191,6 +188,7 @@ pub(super) struct AckedOrder {
     pub(super) run: std::sync::Arc<str>,
     pub(super) order_id: Uuid,
     pub(super) customer_id: String,
+    pub(super) request_id: Uuid,
     pub(super) total: Money,
 }
 
@@ -198,16 +196,6 @@ impl Payment {
     /// Whether a refund came before any request.
     pub(super) fn is_tombstone(&self) -> bool {
         self.amount.currency == "XXX"
-    }
-}
-
-impl Log {
-    /// From this moment on (milliseconds since 1970) nothing of the topic has been removed by retention.
-    pub(super) fn kept_since(&self, topic: Topic) -> i64 {
-        let cut = |(_, span): (&(Topic, i32), &Span)| {
-            if span.low == 0 { i64::MIN } else { span.first_ms.unwrap_or(i64::MAX) }
-        };
-        self.partitions.iter().filter(|((of, _), _)| *of == topic).map(cut).max().unwrap_or(i64::MIN)
     }
 }
 

@@ -1,12 +1,12 @@
 //! What callers get wrong: a clear error that names it, and no order.
 
-use proto::order::v1::{CreateOrderRequest, ListOrdersRequest};
+use proto::order::v1::{CreateOrderRequest, CreateOrderResponse, ListOrdersRequest, OrderStatus};
 use testkit::Part;
-use tonic::Code;
+use tonic::{Code, codegen::http::uri::PathAndQuery};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
-use crate::client::{mouse, orders, platform};
+use crate::client::{channel, mouse, orders, platform};
 
 #[tokio::test]
 async fn every_wrong_field_is_named_and_nothing_is_ordered() -> anyhow::Result<()> {
@@ -68,6 +68,37 @@ async fn a_request_id_makes_one_order() -> anyhow::Result<()> {
         assert_eq!(status.code(), Code::AlreadyExists);
     }
     assert_eq!(client.list_orders(ListOrdersRequest::default()).await?.into_inner().orders.len(), 1);
+    Ok(())
+}
+
+/// What a client of a later version sends.
+#[derive(Clone, PartialEq, prost::Message)]
+struct LaterRequest {
+    #[prost(string, tag = "1")]
+    customer_id: String,
+    #[prost(message, repeated, tag = "2")]
+    items: Vec<proto::order::v1::OrderItem>,
+    #[prost(string, tag = "999")]
+    gift_note: String,
+}
+
+/// The rule of protobuf: what a server does not know, it ignores, so that clients can be newer.
+#[tokio::test]
+async fn a_field_that_this_version_does_not_know_is_ignored() -> anyhow::Result<()> {
+    let platform = platform().await?;
+    let request = mouse("");
+    let later = LaterRequest {
+        customer_id: request.customer_id,
+        items: request.items,
+        gift_note: "for you".to_owned(),
+    };
+    let mut client = tonic::client::Grpc::new(channel(&platform, Part::Order).await?);
+    client.ready().await?;
+    let codec = tonic_prost::ProstCodec::<LaterRequest, CreateOrderResponse>::default();
+    let path = PathAndQuery::from_static("/orderly.order.v1.OrderService/CreateOrder");
+    let answer = client.unary(tonic::Request::new(later), path, codec).await?.into_inner();
+    let order = answer.order.ok_or_else(|| anyhow::anyhow!("no order"))?;
+    assert_eq!(order.status(), OrderStatus::Pending);
     Ok(())
 }
 

@@ -65,23 +65,31 @@ impl Owner<'_> {
         let due: Vec<String> =
             self.lanes.iter().filter(|(_, lane)| lane.due <= now).map(|(topic, _)| topic.clone()).collect();
         for topic in due {
-            // Out of the map while it is at work; a stop of the session drops it, and the next one reads it anew.
             let Some(mut lane) = self.lanes.remove(&topic) else { continue };
-            let merged = match self.topic(&topic).await? {
-                Ok(_) => self.go_on(&topic, &mut lane).await?,
-                Err(refusal) => {
-                    lane.due = Instant::now() + ASK;
-                    lane.reason = refusal.to_string();
-                    false
-                }
-            };
-            if merged {
+            let merged = self.turn(&topic, &mut lane).await;
+            if matches!(merged, Ok(true)) {
                 tracing::info!(outbox = self.outbox.source.name, topic, "the topic has caught up");
-            } else {
-                self.lanes.insert(topic, lane);
+                continue;
             }
+            // Also when the turn has failed: without its lane the main cursor would publish the topic ahead of it.
+            if merged.is_err() {
+                lane.reader = Reader::of_topic(lane.landed.clone(), topic.clone());
+            }
+            self.lanes.insert(topic, lane);
+            merged?;
         }
         Ok(())
+    }
+
+    async fn turn(&mut self, topic: &str, lane: &mut Lane) -> Result<bool, Stop> {
+        match self.topic(topic).await? {
+            Ok(_) => self.go_on(topic, lane).await,
+            Err(refusal) => {
+                lane.due = Instant::now() + ASK;
+                lane.reason = refusal.to_string();
+                Ok(false)
+            }
+        }
     }
 
     /// Whether the lane has caught up and is gone.

@@ -45,6 +45,7 @@ struct AckedHead {
 #[derive(Deserialize)]
 struct AckedLine {
     order_id: Uuid,
+    request_id: Uuid,
     customer_id: String,
     total_minor: i64,
     currency: String,
@@ -118,6 +119,7 @@ fn run(path: &Path, system_identifier: i64) -> anyhow::Result<Option<Vec<AckedOr
                 run: Arc::clone(run),
                 order_id: order.order_id,
                 customer_id: order.customer_id,
+                request_id: order.request_id,
                 total: Money { currency: order.currency, minor: order.total_minor },
             }));
         }
@@ -160,7 +162,7 @@ mod tests {
         let dir = tempfile::tempdir()?;
         let order = |id: Uuid| {
             format!(
-                r#"{{"order_id":"{id}","request_id":"r","customer_id":"c","total_minor":7,"currency":"EUR"}}"#
+                r#"{{"order_id":"{id}","request_id":"{id}","customer_id":"c","total_minor":7,"currency":"EUR"}}"#
             )
         };
         let (one, two) = (Uuid::now_v7(), Uuid::now_v7());
@@ -184,7 +186,7 @@ mod tests {
         fs::write(&path, "{\"message_id\":\"a@orderly\"}\nrubbish\n")?;
         let error = mails(&path).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains("line 2"), "{error}");
-        let order = r#"{"order_id":"00000000-0000-0000-0000-000000000000","customer_id":"c","total_minor":7,"currency":"EUR"}"#;
+        let order = r#"{"order_id":"00000000-0000-0000-0000-000000000000","request_id":"00000000-0000-0000-0000-000000000000","customer_id":"c","total_minor":7,"currency":"EUR"}"#;
         fs::write(dir.path().join("run.ndjson"), format!("{order}\n"))?;
         fs::remove_file(path)?;
         let error = acked(dir.path(), 1).err().map(|error| error.to_string()).unwrap_or_default();

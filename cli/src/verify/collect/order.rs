@@ -12,7 +12,9 @@ use crate::verify::facts::{Money, Order, OrderEvent, OrderEventKind, OrderStatus
 
 pub(super) async fn orders(connection: &mut PgConnection) -> anyhow::Result<HashMap<Uuid, Order>> {
     let mut rows = sqlx::query(
-        "select order_id, customer_id, status, version, status_reason, currency, total_minor, payment_id from orders",
+        "select order_id, customer_id, status, version, status_reason, currency, total_minor, payment_id,
+            request_id
+         from orders",
     )
     .fetch(connection);
     let mut orders = HashMap::new();
@@ -25,6 +27,7 @@ pub(super) async fn orders(connection: &mut PgConnection) -> anyhow::Result<Hash
             reason: row.try_get("status_reason")?,
             total: Money { currency: row.try_get("currency")?, minor: row.try_get("total_minor")? },
             payment_id: row.try_get("payment_id")?,
+            request_id: row.try_get("request_id")?,
         };
         orders.insert(row.try_get("order_id")?, order);
     }

@@ -2,6 +2,7 @@
 
 use futures_util::TryStreamExt as _;
 use sqlx::{PgConnection, Row as _};
+use uuid::Uuid;
 
 use super::digest;
 use crate::{
@@ -23,12 +24,14 @@ pub(super) async fn outbox(
     .fetch(connection);
     while let Some(row) = stream.try_next().await? {
         let topic: String = row.try_get("topic")?;
-        let digest = digest(&topic, row.try_get("key")?, row.try_get("headers")?, row.try_get("payload")?);
+        let key: Option<&[u8]> = row.try_get("key")?;
+        let digest = digest(&topic, key, row.try_get("headers")?, row.try_get("payload")?);
         rows.push(OutboxRow {
             database,
             row: row.try_get("id")?,
             event_id: row.try_get("event_id")?,
             topic,
+            key: key.and_then(|key| Uuid::try_parse_ascii(key).ok()),
             created_ms: row.try_get("created_ms")?,
             digest,
         });

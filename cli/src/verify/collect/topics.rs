@@ -14,7 +14,7 @@ use rdkafka::{
 };
 use uuid::Uuid;
 
-use super::digest;
+use super::{digest, retention};
 use crate::{
     platform::Platform,
     verify::facts::{EventType, Group, Log, Record, Source, Span, Stray, Topic},
@@ -101,6 +101,11 @@ pub(super) async fn read(platform: &Platform) -> anyhow::Result<Log> {
         log.strays.extend(strays);
         log.partitions.extend(partitions);
     }
+    // Asked last: nothing that is removed meanwhile is younger.
+    let expired = retention::expired_ms(platform).await?;
+    for ((topic, _), span) in &mut log.partitions {
+        span.expired_ms = expired.get(topic).copied().unwrap_or(i64::MIN);
+    }
     log.records.sort_unstable_by_key(|record| {
         (record.topic, record.key, record.source, record.partition, record.offset)
     });
@@ -119,7 +124,7 @@ fn read_topic(client: &BaseConsumer, prefix: &str, topic: Topic) -> anyhow::Resu
     let mut unread: HashMap<i32, i64> = HashMap::new();
     let mut partitions = TopicPartitionList::new();
     for (&partition, &(low, high)) in &ends {
-        log.partitions.insert((topic, partition), Span { low, first_ms: None });
+        log.partitions.insert((topic, partition), Span { low, first_ms: None, expired_ms: i64::MIN });
         if low < high {
             partitions.add_partition_offset(&name, partition, Offset::Offset(low))?;
             unread.insert(partition, high);

@@ -34,6 +34,8 @@ pub enum Damage<'a> {
     Gone(PathBuf),
     /// Other records in order-status.
     Topic(Change<'a, Vec<rdkafka::message::OwnedMessage>>),
+    /// No record in the partitions of order-status that this order is not in; retention would have done so, or not yet.
+    Emptied { but: &'a str, expired: bool },
     /// The group order forgets that it has read the last record of a partition.
     Unread,
 }
@@ -165,6 +167,7 @@ impl Copy {
             }
             Damage::Gone(path) => fs::remove_file(self.kept(path)?.0)?,
             Damage::Topic(change) => self.topic()?.change(change).await?,
+            Damage::Emptied { but, expired } => self.topic()?.empty(but, *expired).await?,
             Damage::Unread => self.position()?.step_back()?,
         }
         Ok(())
@@ -177,7 +180,7 @@ impl Copy {
                 let (path, before) = self.kept(path)?;
                 Ok(fs::write(path, before)?)
             }
-            Damage::Topic(_) => self.topic()?.restore().await,
+            Damage::Topic(_) | Damage::Emptied { .. } => self.topic()?.restore().await,
             Damage::Unread => self.position()?.restore(),
         }
     }

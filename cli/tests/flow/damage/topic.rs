@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
     message::{Message as _, OwnedMessage},
@@ -54,6 +54,42 @@ impl Topic {
     /// Leaves it with the records that it had.
     pub async fn restore(&self) -> anyhow::Result<()> {
         self.hold(&self.records).await
+    }
+
+    /// Removes the records of every partition but that of a key, as retention does, and says that they were due or not.
+    pub async fn empty(&self, but: &str, expired: bool) -> anyhow::Result<()> {
+        let kept = self.records.iter().find(|record| record.key() == Some(but.as_bytes()));
+        let kept = kept.context("a record of that key")?.partition();
+        let mut removed = TopicPartitionList::new();
+        for record in self.records.iter().filter(|record| record.partition() != kept) {
+            let partition = record.partition();
+            if removed.find_partition(&self.name, partition).is_none() {
+                removed.add_partition_offset(&self.name, partition, Offset::End)?;
+            }
+        }
+        anyhow::ensure!(removed.count() > 0, "every record is in partition {kept}");
+        let admin: AdminClient<DefaultClientContext> = config(&self.kafka).create()?;
+        let options = AdminOptions::new().operation_timeout(Some(WITHIN)).request_timeout(Some(WITHIN));
+        for partition in admin.delete_records(&removed, &options).await?.elements() {
+            partition.error()?;
+        }
+        if !expired {
+            return Ok(());
+        }
+        let topic = ResourceSpecifier::Topic(&self.name);
+        // Compaction leaves the records that are still being written to; deletion would race with the audit.
+        let settings = AlterConfig::new(topic).set("retention.ms", "1").set("cleanup.policy", "compact");
+        for altered in admin.alter_configs([&settings], &options).await? {
+            altered.map_err(|(_, code)| anyhow::anyhow!("{code}"))?;
+        }
+        // The controller answers before the broker has heard of it.
+        until("records expire after a millisecond", WITHIN, || async {
+            let described = admin.describe_configs([&topic], &options).await?.pop().context("a topic")?;
+            let described = described.map_err(|code| anyhow::anyhow!("{code}"))?;
+            let retention = described.get("retention.ms").and_then(|entry| entry.value.as_deref());
+            Ok((retention == Some("1")).then_some(()))
+        })
+        .await
     }
 
     async fn hold(&self, records: &[OwnedMessage]) -> anyhow::Result<()> {

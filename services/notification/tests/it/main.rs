@@ -3,6 +3,7 @@
 mod api;
 mod audit;
 mod delivery;
+mod output;
 mod purity;
 mod requests;
 mod scene;

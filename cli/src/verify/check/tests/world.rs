@@ -11,12 +11,14 @@ use crate::{
         facts::{
             Acked, AckedOrder, EventType, Facts, Group, InboxRow, Money, Notification, NotificationKind,
             Order, OrderEvent, OrderEventKind, OrderStatus, OutboxRow, Payment, PaymentStatus, Placed,
-            Posting, ProviderLines, Record, Source, Span, Topic,
+            Posting, ProviderLines, Record, Source, Span, Topic, partition,
         },
     },
 };
 
-const PARTITION: i32 = 3;
+/// Where all records are.
+pub(super) const PARTITION: i32 = 3;
+pub(super) const PARTITIONS: i32 = 12;
 
 /// The facts and the orders in them.
 pub(super) struct World {
@@ -33,7 +35,7 @@ impl World {
         use OrderEventKind::{
             CancellationRequested, Cancelled, Confirmed, PaymentSucceeded, Placed, Rejected,
         };
-        let [confirmed, rejected, refunded, cancelled] = std::array::from_fn(|_| Uuid::now_v7());
+        let [confirmed, rejected, refunded, cancelled] = std::array::from_fn(|_| order_id());
         let mut world = Self { facts: Facts::default(), confirmed, rejected, refunded, cancelled, next: 0 };
         world.order(confirmed, OrderStatus::Confirmed, None, &[Placed, PaymentSucceeded, Confirmed]);
         world.order(rejected, OrderStatus::Rejected, Some("PAYMENT_DECLINED"), &[Placed, Rejected]);
@@ -81,7 +83,7 @@ impl World {
     }
 
     fn order(&mut self, id: Uuid, status: OrderStatus, reason: Option<&str>, kinds: &[OrderEventKind]) {
-        let (customer_id, payment_id) = (format!("cust-{id}"), Uuid::now_v7());
+        let (customer_id, payment_id, request_id) = ("cust-1".to_owned(), Uuid::now_v7(), Uuid::new_v4());
         let total = Money { currency: "EUR".to_owned(), minor: 4999 };
         let version = i32::try_from(kinds.len()).expect("few");
         for (&kind, version) in kinds.iter().zip(1..) {
@@ -98,11 +100,14 @@ impl World {
             run: "first".into(),
             order_id: id,
             customer_id: customer_id.clone(),
+            request_id,
             total: total.clone(),
         });
         self.facts.acked = Acked { files: 1, ..std::mem::take(&mut self.facts.acked) };
         let reason = reason.map(str::to_owned);
-        self.facts.orders.insert(id, Order { customer_id, status, version, reason, total, payment_id });
+        let request_id = Some(request_id);
+        let order = Order { customer_id, status, version, reason, total, payment_id, request_id };
+        self.facts.orders.insert(id, order);
     }
 
     fn payment(&mut self, order_id: Uuid, status: PaymentStatus, version: i32, taken: bool) {
@@ -169,6 +174,12 @@ impl World {
             }
         }
         wanted.sort_by_key(|(topic, source, order, version, _)| (*topic, *order, *source, *version));
+        for (&topic, partition) in
+            Topic::ALL.iter().flat_map(|topic| std::iter::repeat(topic).zip(0..PARTITIONS))
+        {
+            let span = Span { low: 0, first_ms: None, expired_ms: 0 };
+            self.facts.log.partitions.insert((topic, partition), span);
+        }
         let mut offsets: HashMap<Topic, i64> = HashMap::new();
         for (topic, source, order, version, event_type) in wanted {
             let offset = offsets.entry(topic).or_default();
@@ -184,7 +195,6 @@ impl World {
                 id: Uuid::now_v7(),
                 digest: *Uuid::now_v7().as_bytes(),
             };
-            self.facts.log.partitions.insert((topic, PARTITION), Span { low: 0, first_ms: None });
             self.store(&record);
             self.take_effect(&record);
             self.facts.log.records.push(record);
@@ -198,6 +208,7 @@ impl World {
             row,
             event_id: Some(record.id),
             topic: record.topic.name().to_owned(),
+            key: Some(record.key),
             created_ms: 1,
             digest: record.digest,
         });
@@ -216,4 +227,11 @@ impl World {
             offset: record.offset,
         });
     }
+}
+
+/// An id whose partition is [`PARTITION`].
+fn order_id() -> Uuid {
+    std::iter::repeat_with(Uuid::now_v7)
+        .find(|id| partition::of_key(*id, PARTITIONS) == PARTITION)
+        .expect("one of twelve is")
 }

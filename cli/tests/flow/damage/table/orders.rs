@@ -102,7 +102,9 @@ pub fn cases(orders: &Orders, run: PathBuf) -> Vec<Case<'_>> {
             [file(run, move |text| {
                 *text = text.replacen("\"total_minor\":", "\"total_minor\":1", 1);
                 let order = r#""customer_id":"cust-1","total_minor":1,"currency":"EUR""#;
-                text.push_str(&format!("{{\"order_id\":\"{stranger}\",{order}}}\n"));
+                text.push_str(&format!(
+                    "{{\"order_id\":\"{stranger}\",\"request_id\":\"{stranger}\",{order}}}\n"
+                ));
             })],
             [
                 ("acked", format!("order {stranger} of run ")),

@@ -5,7 +5,7 @@ use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders, OwnedMe
 use uuid::Uuid;
 
 use super::{Case, case, order_status, sql};
-use crate::damage::Orders;
+use crate::damage::{Orders, copy::Damage::Emptied};
 
 pub fn cases(orders: &Orders) -> Vec<Case<'_>> {
     let paid = orders.confirmed.order_id.as_str();
@@ -24,6 +24,23 @@ pub fn cases(orders: &Orders) -> Vec<Case<'_>> {
         case(
             "Kafka has lost a record",
             [order_status(|records| drop(records.remove(at(records, paid, "OrderPaid"))))],
+            [
+                ("events-published", format!("{version_2}: missing orderly.order.v1.OrderPaid")),
+                ("outbox-topic", "of the order outbox): missing in order-status".into()),
+            ],
+        ),
+        case(
+            "retention has emptied partitions, which is no damage",
+            [Emptied { but: paid, expired: true }],
+            [],
+        ),
+        case(
+            "an event was never appended to its outbox, and somebody empties the partitions that it is not in",
+            [
+                sql(Order, outbox_row("delete from outbox.event", paid, "order-status", 2)),
+                order_status(|records| drop(records.remove(at(records, paid, "OrderPaid")))),
+                Emptied { but: paid, expired: false },
+            ],
             [
                 ("events-published", format!("{version_2}: missing orderly.order.v1.OrderPaid")),
                 ("outbox-topic", "of the order outbox): missing in order-status".into()),
