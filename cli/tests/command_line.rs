@@ -36,6 +36,7 @@ fn help_teaches_the_commands() {
       topics    Create and check the Kafka topics
       load      Place orders, by rate or by concurrency, and record each acknowledged one
       verify    Audit the promise over all databases and topics, and name each offender
+      bench     Measure what the platform is made of beside its peers, in the same run
       simulate  Play a part of the outside world: the payment provider or the mail server
       help      Print this message or the help of the given subcommand(s)
 

@@ -66,6 +66,8 @@ pub fn options(source: &Source) -> Result<PgConnectOptions, sqlx::Error> {
         ("plan_cache_mode", "force_custom_plan"),
         ("enable_seqscan", "off"),
         ("jit", "off"),
+        // Starting workers takes fifty times as long as a poll.
+        ("max_parallel_workers_per_gather", "0"),
         ("statement_timeout", "30s"),
         ("lock_timeout", "5s"),
         ("idle_in_transaction_session_timeout", "10s"),
