@@ -55,7 +55,7 @@ impl FromStr for Kind {
 /// How a customer is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Channel {
-    /// A line in the service's log, without contact data.
+    /// A line on the service's standard output, without contact data.
     #[default]
     Log,
     /// An e-mail to this address.
