@@ -18,7 +18,7 @@ const LANE_ROWS: usize = 500;
 /// Bytes in a page; one row may be larger.
 const PAGE_BYTES: i64 = 8 << 20;
 /// Keys of a window that are held in memory.
-const WINDOW_KEYS: usize = 50_000;
+const WINDOW_KEYS: usize = 150_000;
 
 /// A `pg_snapshot`, with what a query needs of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

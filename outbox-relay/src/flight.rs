@@ -19,7 +19,7 @@ use crate::{
 /// Pages in flight above which nothing is read.
 const PAGES: usize = 64;
 /// Rows in flight above which nothing is read.
-const ROWS: usize = 12_000;
+const ROWS: usize = 8_000;
 /// Bytes in flight above which nothing is read.
 const BYTES: usize = 8 << 20;
 

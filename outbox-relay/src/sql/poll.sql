@@ -10,14 +10,19 @@ left join lateral (
             select id, topic, partition, key, headers, payload, extract(epoch from created_at)::float8 as created_at,
                 octet_length(headers) + coalesce(octet_length(key), 0) + coalesce(octet_length(payload), 0) as size
             from (
-                -- Two index ranges; as one OR they would be a sequential scan.
-                select * from outbox.event where xid >= $1::text::xid8
-                union all
-                select * from outbox.event where xid = any ($2::text::xid8[])
-            ) as new
-            -- Never by xid: a transaction that began early may have appended late.
-            order by id
-            limit $3
+                -- Keys only, so that a large backlog is not read as a whole to find its first page.
+                select slot, xid, id
+                from (
+                    -- Two index ranges; as one OR they would be a sequential scan.
+                    select slot, xid, id from outbox.event where xid >= $1::text::xid8
+                    union all
+                    select slot, xid, id from outbox.event where xid = any ($2::text::xid8[])
+                ) as new
+                -- Never by xid: a transaction that began early may have appended late.
+                order by id
+                limit $3
+            ) as keys
+            join outbox.event using (slot, xid, id)
         ) as first
     ) as sized
     -- The first row always, however large it is.

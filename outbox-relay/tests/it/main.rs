@@ -1,13 +1,17 @@
 //! The relay as it is run, a process beside a real PostgreSQL and a real Kafka, seen only through its contract: its
 //! flags, its admin port, the tables of the outbox, and the records in the topics.
 
+mod crash;
 mod failover;
 mod outages;
+mod primary;
 mod proof;
 mod records;
 mod refusals;
 mod relay;
 mod ring;
 mod scene;
+mod size_limits;
+mod trouble;
 mod verdict;
 mod writers;

@@ -23,7 +23,7 @@ const SECONDS: u64 = 12;
 const PAYLOAD: usize = 200;
 
 #[derive(Debug, Default)]
-struct Chaos {
+pub struct Chaos {
     killed: usize,
     stopped: usize,
     frozen: usize,
@@ -59,7 +59,7 @@ async fn prove(seed: u64, duration: Duration) -> anyhow::Result<()> {
 }
 
 /// Relays come and go, one at a time or two; none is left.
-async fn rage(scene: &Scene, random: &mut StdRng, duration: Duration) -> anyhow::Result<Chaos> {
+pub async fn rage(scene: &Scene, random: &mut StdRng, duration: Duration) -> anyhow::Result<Chaos> {
     let (started, mut chaos) = (Instant::now(), Chaos::default());
     let mut relays: Vec<Relay> = Vec::new();
     let mut frozen: Option<Relay> = None;
@@ -109,7 +109,7 @@ async fn rage(scene: &Scene, random: &mut StdRng, duration: Duration) -> anyhow:
     Ok(chaos)
 }
 
-fn number(variable: &str) -> anyhow::Result<Option<u64>> {
+pub fn number(variable: &str) -> anyhow::Result<Option<u64>> {
     let Ok(text) = std::env::var(variable) else { return Ok(None) };
     Ok(Some(text.parse().with_context(|| format!("{variable} is not a number"))?))
 }

@@ -19,7 +19,7 @@ use crate::{
 
 const WITHIN: Duration = Duration::from_secs(30);
 
-fn event(topic: &'static str, key: &str, sequence: i64, payload: Vec<u8>) -> Event {
+pub fn event(topic: &'static str, key: &str, sequence: i64, payload: Vec<u8>) -> Event {
     let id = Uuid::now_v7();
     let headers = [("ce_id", id.to_string()), ("ce_sequence", sequence.to_string())];
     let headers: Headers =
@@ -36,12 +36,12 @@ fn event(topic: &'static str, key: &str, sequence: i64, payload: Vec<u8>) -> Eve
     }
 }
 
-async fn append(pool: &PgPool, events: Vec<Event>) -> anyhow::Result<()> {
+pub async fn append(pool: &PgPool, events: Vec<Event>) -> anyhow::Result<()> {
     Ok(UnitOfWork::begin(pool).await?.commit(events).await?)
 }
 
 /// The sequences of a key in a topic, first occurrences only.
-fn sequences(records: &[Record], topic: &str, key: &str) -> Vec<i64> {
+pub fn sequences(records: &[Record], topic: &str, key: &str) -> Vec<i64> {
     let mut found = Vec::new();
     for record in records.iter().filter(|record| record.topic == topic) {
         if record.key.as_deref() != Some(key.as_bytes()) {
@@ -55,7 +55,7 @@ fn sequences(records: &[Record], topic: &str, key: &str) -> Vec<i64> {
     found
 }
 
-async fn arrive(records: &mut Records, topic: &str, key: &str, expected: &[i64]) -> anyhow::Result<()> {
+pub async fn arrive(records: &mut Records, topic: &str, key: &str, expected: &[i64]) -> anyhow::Result<()> {
     let mut seen = Vec::new();
     let arrived = until("the events arrive", WITHIN, || {
         let now = records.read_to_the_end().map(|records| sequences(records, topic, key));
@@ -71,7 +71,7 @@ async fn arrive(records: &mut Records, topic: &str, key: &str, expected: &[i64])
 }
 
 /// Runs the command of an operator.
-fn operator(scene: &Scene, args: &[&str]) -> anyhow::Result<(bool, String)> {
+pub fn operator(scene: &Scene, args: &[&str]) -> anyhow::Result<(bool, String)> {
     let output = Command::new(env!("CARGO_BIN_EXE_outbox-relay"))
         .args(args)
         .args(["--outbox", &format!("main={}", scene.url("orderly_relay"))])

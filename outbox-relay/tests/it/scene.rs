@@ -18,8 +18,11 @@ use uuid::Uuid;
 
 use crate::{records::Records, relay::Relay};
 
-/// The topics of every scene, without prefix, and their partitions.
-pub const TOPICS: [(&str, i32); 3] = [("alpha", 6), ("beta", 3), ("gamma", 1)];
+/// Names without prefix, and partitions.
+pub type Topics = &'static [(&'static str, i32)];
+
+/// The topics of every scene.
+pub const TOPICS: Topics = &[("alpha", 6), ("beta", 3), ("gamma", 1)];
 /// How many accounts there are: each is a key whose events have an order.
 pub const KEYS: i32 = 60;
 
@@ -82,7 +85,7 @@ impl Scene {
             .execute(&scene.superuser)
             .await?;
         for (topic, partitions) in TOPICS {
-            scene.create_topic(topic, partitions, &[]).await?;
+            scene.create_topic(topic, *partitions, &[]).await?;
         }
         Ok(scene)
     }
@@ -101,6 +104,11 @@ impl Scene {
     pub fn url(&self, role: &str) -> String {
         let host = self.servers.postgres.rsplit('@').next().unwrap_or_default();
         format!("postgres://{role}:{PASSWORD}@{host}/{}", self.database)
+    }
+
+    /// The name of its database.
+    pub fn database(&self) -> &str {
+        &self.database
     }
 
     /// How a writer connects: who waits for somebody's lock for too long gives up.
@@ -131,7 +139,7 @@ impl Scene {
 
     /// What is in the topics of every scene.
     pub fn records(&self) -> anyhow::Result<Records> {
-        Records::of(&self.servers.kafka, &self.prefix, &TOPICS)
+        Records::of(&self.servers.kafka, &self.prefix, TOPICS)
     }
 
     /// The lease's epoch: how often it was taken.
@@ -151,6 +159,12 @@ impl Scene {
             where datname = current_database() and usename = $1";
         sqlx::query(end).bind(ROLES.relay).execute(&self.superuser).await?;
         Ok(())
+    }
+
+    /// Rows of a table of the outbox.
+    pub async fn count(&self, table: &str) -> anyhow::Result<i64> {
+        let count = format!("select count(*) from outbox.{table}");
+        Ok(sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&self.superuser).await?)
     }
 
     /// Waits until the cursor covers every event that is committed.

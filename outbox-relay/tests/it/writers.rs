@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use outbox::{Event, Headers, UnitOfWork};
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    scene::Scene,
+    scene::{Scene, TOPICS, Topics},
     writers::plan::{End, Plan, Savepoint},
 };
 
@@ -29,6 +29,9 @@ mod plan;
 const WITHIN: Duration = Duration::from_secs(20);
 /// What a transaction fails with that has waited too long for a lock.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// A topic that takes no more than 20,000 bytes. Every 20th event of a key is larger, if it goes there.
+pub const SMALL: &str = "small";
 
 /// How much of what.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +66,7 @@ struct Writer {
     random: StdRng,
     slow: bool,
     payload: usize,
+    topics: Topics,
     options: PgConnectOptions,
     pool: PgPool,
     tally: Arc<Tally>,
@@ -87,8 +91,13 @@ impl Tally {
 }
 
 impl Writers {
-    /// Sets them to work.
+    /// Sets them to work, with the topics of every scene.
     pub fn start(scene: &Scene, load: Load) -> anyhow::Result<Self> {
+        Self::start_with(scene, load, TOPICS)
+    }
+
+    /// Sets them to work.
+    pub fn start_with(scene: &Scene, load: Load, topics: Topics) -> anyhow::Result<Self> {
         let (tally, stop, mut tasks) = (Arc::<Tally>::default(), CancellationToken::new(), JoinSet::new());
         let options = scene.writer()?;
         let pool = PgPoolOptions::new().max_connections(20).connect_lazy_with(options.clone());
@@ -98,6 +107,7 @@ impl Writers {
                 random: StdRng::seed_from_u64(load.seed.wrapping_mul(1_000).wrapping_add(number)),
                 slow: number >= load.quick,
                 payload: load.payload,
+                topics,
                 options: options.clone(),
                 pool: pool.clone(),
                 tally: Arc::clone(&tally),
@@ -144,7 +154,7 @@ impl Writer {
         let mut number = 0;
         while !self.stop.is_cancelled() {
             number += 1;
-            let plan = Plan::draw(&mut self.random, self.slow);
+            let plan = Plan::draw(&mut self.random, self.slow, self.topics);
             let gid = format!("{}-{number}", self.name);
             let done = self.transaction(&plan, &gid, &mut connection).await;
             match done {
@@ -284,6 +294,11 @@ pub fn event(id: Uuid, topic: &'static str, key: &str, sequence: i64, payload: u
     headers.push_text("twice", "second");
     let mut text = format!("{key} {sequence} {id} ").into_bytes();
     text.resize(text.len().max(payload), b'.');
+    if is_too_large(topic, sequence) {
+        // Nothing that a compression could make smaller.
+        text.resize(30_000, 0);
+        StdRng::seed_from_u64(id.as_u64_pair().1).fill_bytes(&mut text);
+    }
     Event {
         id,
         topic,
@@ -294,6 +309,11 @@ pub fn event(id: Uuid, topic: &'static str, key: &str, sequence: i64, payload: u
         payload: Some(text),
         partition: None,
     }
+}
+
+/// Whether Kafka refuses this event.
+pub fn is_too_large(topic: &str, sequence: i64) -> bool {
+    topic == SMALL && sequence % 20 == 0
 }
 
 /// What [`UnitOfWork::commit`] does, without the commit.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::{RngExt as _, rngs::StdRng};
 
-use crate::scene::{KEYS, TOPICS};
+use crate::scene::{KEYS, Topics};
 
 /// A transaction.
 #[derive(Debug)]
@@ -58,8 +58,9 @@ pub enum End {
 
 impl Plan {
     /// A slow one stays open for a second or more, before its locks, with its events appended, or prepared.
-    pub fn draw(random: &mut StdRng, slow: bool) -> Self {
-        let mut steps: Vec<Step> = (0..random.random_range(1..=4)).map(|_| Step::draw(random)).collect();
+    pub fn draw(random: &mut StdRng, slow: bool, topics: Topics) -> Self {
+        let mut steps: Vec<Step> =
+            (0..random.random_range(1..=4)).map(|_| Step::draw(random, topics)).collect();
         steps.sort_by(|a, b| a.key.cmp(&b.key));
         let end = match random.random_range(0..100) {
             0..50 if !slow => End::UnitOfWork,
@@ -90,10 +91,10 @@ impl Plan {
 }
 
 impl Step {
-    fn draw(random: &mut StdRng) -> Self {
+    fn draw(random: &mut StdRng, topics: Topics) -> Self {
         Self {
             key: format!("account-{}", random.random_range(1..=KEYS)),
-            topic: TOPICS[random.random_range(0..TOPICS.len())].0,
+            topic: topics[random.random_range(0..topics.len())].0,
             savepoint: Savepoint::draw(random),
         }
     }
