@@ -126,14 +126,15 @@ impl<'o> Owner<'o> {
             match self.step(&mut idle).await {
                 Ok(0) => {}
                 Ok(_) => retry = RETRY.0,
-                Err(Stop::BlockedTopic(topic, refusal)) => {
-                    self.step_back(Stop::BlockedTopic(topic, refusal)).await?;
-                }
-                Err(stop @ (Stop::Blocked(_) | Stop::Refused(_))) => {
+                Err(stop) if stop.is_about_a_row() => {
+                    // A topic that has got a lane is in nobody's way any more.
+                    let again_at_once = matches!(stop, Stop::BlockedTopic(..));
                     self.step_back(stop).await?;
-                    let shutdown = self.outbox.shutdown.clone();
-                    let _ = self.while_watching(timeout(retry, shutdown.cancelled())).await?;
-                    retry = (retry * 2).min(RETRY.1);
+                    if !again_at_once {
+                        let shutdown = self.outbox.shutdown.clone();
+                        let _ = self.while_watching(timeout(retry, shutdown.cancelled())).await?;
+                        retry = (retry * 2).min(RETRY.1);
+                    }
                 }
                 Err(stop) => return Err(stop),
             }

@@ -58,6 +58,11 @@ impl Stop {
         Self::Blocked((Some(id), refusal))
     }
 
+    /// Whether the session can go on: only a row is in the way, and the page is tried again.
+    pub fn is_about_a_row(&self) -> bool {
+        matches!(self, Self::Blocked(_) | Self::BlockedTopic(..) | Self::Refused(_))
+    }
+
     /// With every cause.
     pub fn words(&self) -> String {
         let mut words = self.to_string();

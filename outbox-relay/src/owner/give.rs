@@ -44,7 +44,8 @@ impl Owner<'_> {
             match self.give_row(row, lane, &mut sent).await {
                 Ok(None) => {}
                 Ok(Some(parking)) => parked.push((row, parking)),
-                Err(stop @ (Stop::Blocked(_) | Stop::Refused(_))) => {
+                // What was given before it is on its way, or to be parked: it must not be forgotten.
+                Err(stop) if stop.is_about_a_row() => {
                     stopped = Err(stop);
                     break;
                 }

@@ -203,6 +203,31 @@ async fn a_refused_event_without_a_copy_is_not_dropped_by_mistake() -> anyhow::R
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_event_in_the_page_of_a_missing_topic_holds_its_key_for_good() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let (app, mut records) = (PgPool::connect_with(scene.writer()?).await?, scene.records()?);
+    // One transaction, so one page: the last event finds no topic after the second was refused.
+    let nowhere = Event { partition: Some(99), ..event("alpha", "k", 1, b"v".to_vec()) };
+    let page = vec![
+        event("alpha", "other", 1, b"v".to_vec()),
+        nowhere,
+        event("alpha", "k", 2, b"v".to_vec()),
+        event("absent", "k", 1, b"v".to_vec()),
+    ];
+    append(&app, page).await?;
+    let relay = scene.relay("relay")?;
+    relay.says("absent waits: topic").await?;
+    arrive(&mut records, "alpha", "other", &[1]).await?;
+    scene.drained(WITHIN).await?;
+    let parked = "select count(*), count(reason), (select count(*) from outbox.hold) from outbox.parked";
+    let parked: (i64, i64, i64) = sqlx::query_as(parked).fetch_one(&scene.superuser).await?;
+    assert_eq!(parked, (2, 1, 1), "parked, of them refused, keys held");
+    let copies = records.read_to_the_end()?.iter().filter(|record| record.key.as_deref() == Some(b"other"));
+    assert_eq!(copies.count(), 1, "what was on its way is not sent again");
+    scene.end()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_cluster_is_refused() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
     let relay = scene.relay("relay")?;
