@@ -35,7 +35,8 @@ pub enum Command {
         #[command(flatten)]
         config: Config,
     },
-    /// Let a held key go on: the refused event is dropped, or tried again, and what waits behind it is published.
+    /// Let a held key go on: the refused event is dropped, or tried again, and what waits behind it is published. That a
+    /// key was overtaken is forgotten.
     Release {
         /// Topic, without prefix.
         #[arg(long)]
@@ -62,6 +63,15 @@ pub enum Command {
         #[arg(long = "group", required = true)]
         groups: Vec<String>,
         /// The same flags; every outbox that publishes to the topic.
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Go on in another PostgreSQL or Kafka cluster, after a restore, a copy, an upgrade by `pg_upgrade` or a move.
+    Rebase {
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// The same flags.
         #[command(flatten)]
         config: Config,
     },
@@ -155,6 +165,7 @@ impl Command {
             | Self::Status { config, .. }
             | Self::Release { config, .. }
             | Self::Repartition { config, .. }
+            | Self::Rebase { config, .. }
             | Self::CheckConfig(config)
             | Self::Healthcheck(config) => config,
         }

@@ -6,14 +6,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     cursor::Position,
-    pending::{Pending, Refused},
+    pending::{Answers, Pending, Refused},
 };
 
 /// Pages in flight above which nothing is read.
@@ -22,6 +19,8 @@ const PAGES: usize = 64;
 const ROWS: usize = 8_000;
 /// Bytes in flight above which nothing is read.
 const BYTES: usize = 8 << 20;
+/// How long what is on its way is waited for when it is of no use any more.
+const SOON: Duration = Duration::from_secs(1);
 
 /// What is on its way, bounded by [`Flight::has_room`].
 #[derive(Debug, Default)]
@@ -29,7 +28,7 @@ pub struct Flight {
     pages: VecDeque<Sent>,
     rows: usize,
     bytes: usize,
-    changed: Arc<Notify>,
+    answers: Arc<Answers>,
 }
 
 /// A page in the producer.
@@ -54,7 +53,7 @@ pub struct Sent {
 impl Flight {
     /// What the records of a new page are to hold.
     pub fn pending(&self) -> Arc<Pending> {
-        Arc::new(Pending::new(self.changed.clone()))
+        Arc::new(Pending::new(self.answers.clone()))
     }
 
     /// Adds the page behind all others.
@@ -109,9 +108,9 @@ impl Flight {
         Ok(page)
     }
 
-    /// Notified when [`Flight::land`] has something to say.
-    pub fn changes(&self) -> Arc<Notify> {
-        self.changed.clone()
+    /// What its pages share; notified when [`Flight::land`] has something to say.
+    pub fn answers(&self) -> Arc<Answers> {
+        self.answers.clone()
     }
 
     /// How long the front page has been on its way.
@@ -121,12 +120,20 @@ impl Flight {
 
     /// Forgets every page, once `purge` has had all of their records answered: nothing of them is sent after what comes
     /// next.
-    pub async fn abandon(&mut self, purge: impl Fn()) {
-        while self.pages.iter().any(|page| page.pending.unanswered() > 0) {
-            purge();
-            let _ = timeout(Duration::from_millis(100), self.changed.notified()).await;
-        }
-        *self = Self { changed: self.changed.clone(), ..Self::default() };
+    pub async fn abandon(&mut self, purge: impl Fn(bool)) {
+        let unanswered = || self.pages.iter().any(|page| page.pending.unanswered() > 0);
+        take_back(&self.answers, unanswered, purge).await;
+        *self = Self { answers: self.answers.clone(), ..Self::default() };
+    }
+}
+
+/// Calls `purge` until nothing is unanswered. What is on its way is given up only when it is not answered soon, because
+/// nobody knows then whether it has arrived.
+pub async fn take_back(answers: &Answers, unanswered: impl Fn() -> bool, purge: impl Fn(bool)) {
+    let began = Instant::now();
+    while unanswered() {
+        purge(began.elapsed() > SOON);
+        let _ = timeout(Duration::from_millis(100), answers.changed.notified()).await;
     }
 }
 
@@ -150,14 +157,18 @@ mod tests {
         pending
     }
 
+    fn acknowledge(pending: &Pending) {
+        pending.acknowledged(|| ("t", None));
+    }
+
     #[test]
     fn the_cursor_passes_the_acknowledged_front_and_no_more() {
         let mut flight = Flight::default();
         let (first, second) = (send(&mut flight, 7, 2), send(&mut flight, 9, 1));
-        second.answered(None);
-        first.answered(None);
+        acknowledge(&second);
+        acknowledge(&first);
         assert!(flight.land().expect("no refusal").is_none(), "one record of the first page is out");
-        first.answered(None);
+        acknowledge(&first);
         let landed = |flight: &mut Flight| flight.land().expect("no refusal").map(|page| page.last_id);
         assert_eq!((landed(&mut flight), landed(&mut flight), landed(&mut flight)), (Some(7), Some(9), None));
         assert_eq!((flight.rows, flight.bytes), (0, 0));
@@ -167,7 +178,7 @@ mod tests {
     fn a_refusal_is_heard_whatever_is_before_it() {
         let mut flight = Flight::default();
         let (_first, second) = (send(&mut flight, 7, 1), send(&mut flight, 9, 1));
-        second.answered(Some((None, Refusal::Purged)));
+        second.refused((None, Refusal::Purged { sent: false }), "t", None);
         assert!(flight.land().is_err());
     }
 
@@ -175,7 +186,7 @@ mod tests {
     async fn what_is_abandoned_was_answered() {
         let mut flight = Flight::default();
         let pending = send(&mut flight, 7, 1);
-        flight.abandon(|| pending.answered(Some((None, Refusal::Purged)))).await;
+        flight.abandon(|_| pending.refused((None, Refusal::Purged { sent: false }), "t", None)).await;
         assert!(flight.is_empty() && flight.has_room());
     }
 }

@@ -30,10 +30,8 @@ pub enum Error {
     NoCursor,
     /// The database was copied or restored into another cluster.
     #[error(
-        "the cursor belongs to the cluster with system identifier {stored}, this is {found}: transaction ids start anew \
-         there and events would be skipped; go back to the original cluster, or stop the service, find out which events \
-         of the outbox are in the topics, and only then set outbox.cursor's snap to a snapshot that covers those and its \
-         system_identifier to null"
+        "the cursor belongs to the PostgreSQL cluster with system identifier {stored}, this is {found}: transaction ids \
+         start anew here, and events would be skipped; go back to the original, or run `outbox-relay rebase` to go on here"
     )]
     OtherCluster {
         /// What the cursor says.
@@ -43,8 +41,8 @@ pub enum Error {
     },
     /// The cursor is ahead of the server's transaction counter.
     #[error(
-        "the cursor is ahead of this server's transactions, so the database was restored: events would be skipped; stop \
-         the service, find out which events of the outbox are in the topics, and set outbox.cursor's snap accordingly"
+        "the cursor is ahead of this server's transactions, so the database was restored: events would be skipped; run \
+         `outbox-relay rebase`"
     )]
     Ahead,
 }

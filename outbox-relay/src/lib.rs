@@ -14,6 +14,7 @@ mod owner;
 mod partitioner;
 mod pending;
 mod producer;
+pub mod rebase;
 pub mod release;
 pub mod repartition;
 mod ring;

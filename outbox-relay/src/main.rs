@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use outbox_relay::{
     config::{Cli, Command},
-    release, repartition, run, status,
+    rebase, release, repartition, run, status,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -49,6 +49,9 @@ fn start(command: &Command) -> anyhow::Result<bool> {
         }
         Command::Repartition { topic, groups, config } => {
             runtime.block_on(repartition::repartition(config, topic, groups, &mut io::stdout()))
+        }
+        Command::Rebase { dry_run, config } => {
+            runtime.block_on(rebase::rebase(config, *dry_run, &mut io::stdout()))
         }
         Command::CheckConfig(config) => {
             writeln!(io::stdout(), "{config:#?}").map(|()| true).map_err(Into::into)

@@ -32,6 +32,7 @@ pub struct Metrics {
     ring_used: Family<OutboxLabels, Gauge>,
     ring_overdue: Family<OutboxLabels, Gauge>,
     held: Family<OutboxLabels, Gauge>,
+    overtaken: Family<OutboxLabels, Counter>,
     lanes: Family<OutboxLabels, Gauge>,
 }
 
@@ -56,6 +57,8 @@ pub struct OutboxMetrics {
     pub ring_overdue: Gauge,
     /// Keys whose events are parked behind a refused one.
     pub held: Gauge,
+    /// Keys of which Kafka took a later event before an earlier one.
+    pub overtaken: Counter,
     /// Topics that cannot be published to.
     pub lanes: Gauge,
 }
@@ -78,6 +81,7 @@ impl Metrics {
             ring_used: Family::default(),
             ring_overdue: Family::default(),
             held: Family::default(),
+            overtaken: Family::default(),
             lanes: Family::default(),
         };
         registry.register("outbox_published", "Events acknowledged by Kafka", metrics.published.clone());
@@ -122,6 +126,11 @@ impl Metrics {
             metrics.held.clone(),
         );
         registry.register(
+            "outbox_overtaken_keys",
+            "Keys of which Kafka took a later event before an earlier one, see `outbox-relay status`",
+            metrics.overtaken.clone(),
+        );
+        registry.register(
             "outbox_lanes",
             "Topics that cannot be published to while all others flow",
             metrics.lanes.clone(),
@@ -142,6 +151,7 @@ impl Metrics {
             ring_used: self.ring_used.get_or_create_owned(&labels),
             ring_overdue: self.ring_overdue.get_or_create_owned(&labels),
             held: self.held.get_or_create_owned(&labels),
+            overtaken: self.overtaken.get_or_create_owned(&labels),
             lanes: self.lanes.get_or_create_owned(&labels),
             family: self.clone(),
         }

@@ -68,6 +68,7 @@ impl Outbox {
                 Err(Stop::Lease(lease::Error::Fenced)) => {
                     self.state.set(Phase::Standby, "another relay has the lease");
                 }
+                Err(stop @ Stop::OtherKafka { .. }) => self.state.set(Phase::Stopped, stop.words()),
                 Err(stop) => self.state.set(Phase::Away, stop.words()),
             }
             if began.elapsed() > RETRY.1 {

@@ -71,6 +71,10 @@ pub struct Owner<'o> {
     careful_until: i64,
     /// Partitions of each topic that were found to be as many as at first.
     partitions: HashMap<String, i32>,
+    /// What each topic took when its records on their way were sent.
+    limits: HashMap<String, usize>,
+    /// Kafka's `cluster.id`, once it was found to be the right one.
+    kafka: Option<String>,
     doubted: Instant,
     holds: Holds,
     /// When it was last looked for keys that an operator has released.
@@ -98,6 +102,8 @@ impl<'o> Owner<'o> {
             ring_due: Instant::now(),
             careful_until: 0,
             partitions: HashMap::new(),
+            limits: HashMap::new(),
+            kafka: None,
             doubted: Instant::now(),
             holds: Holds::default(),
             released: Instant::now(),
@@ -112,6 +118,7 @@ impl<'o> Owner<'o> {
             Err(stop) => Err(stop),
         };
         self.abandon().await;
+        self.note_overtaken().await?;
         match ended {
             Ok(()) | Err(Stop::Deadline) => self.leave().await,
             Err(stop) => Err(stop),
@@ -180,9 +187,9 @@ impl<'o> Owner<'o> {
             self.outbox.metrics.unpublished.set(0);
             self.outbox.state.set(Phase::Publishing, self.words());
         }
-        let changes = self.flight.changes();
+        let answers = self.flight.answers();
         tokio::select! {
-            () = changes.notified() => {}
+            () = answers.changed.notified() => {}
             () = self.wake.up() => *idle = IDLE.0,
             () = sleep(*idle) => *idle = (*idle * 9 / 8).min(IDLE.1),
             () = self.outbox.shutdown.cancelled() => {}
@@ -201,12 +208,14 @@ impl<'o> Owner<'o> {
             }
         }
         if let (Stop::Refused((_, refusal)), Some(last_id)) = (&stop, self.flight.last_id())
-            && *refusal != Refusal::Purged
+            && !matches!(refusal, Refusal::Purged { .. })
         {
             // A batch is refused as a whole and convicts nobody: all that was on its way goes again, one at a time.
             self.careful_until = self.careful_until.max(last_id);
         }
         self.abandon().await;
+        self.note_overtaken().await?;
+        self.limits.clear();
         self.save().await?;
         self.reader = Reader::new(self.landed.clone());
         if let Some(reason) = self.outbox.producer.fatal() {
@@ -216,7 +225,7 @@ impl<'o> Owner<'o> {
             Stop::Blocked((_, Refusal::Away(_))) | Stop::Refused((_, Refusal::Away(_))) => {
                 self.outbox.state.set(Phase::Waiting, stop.words());
             }
-            Stop::Refused((_, Refusal::Purged)) | Stop::Blocked((_, Refusal::Purged)) => {}
+            Stop::Refused((_, Refusal::Purged { .. })) | Stop::Blocked((_, Refusal::Purged { .. })) => {}
             Stop::BlockedTopic(topic, refusal) => {
                 self.outbox.producer.doubt_topics();
                 self.open_lane(topic, refusal.to_string()).await?;
@@ -260,7 +269,7 @@ impl<'o> Owner<'o> {
     /// Waits until everything on its way has landed, but no longer than `limit`.
     async fn landing(&mut self, limit: impl Future<Output = ()>) -> Result<(), Stop> {
         let mut limit = pin!(limit);
-        let changes = self.flight.changes();
+        let answers = self.flight.answers();
         loop {
             self.watch().await?;
             self.land()?;
@@ -268,7 +277,7 @@ impl<'o> Owner<'o> {
                 return Ok(());
             }
             tokio::select! {
-                () = changes.notified() => {}
+                () = answers.changed.notified() => {}
                 () = sleep(IDLE.1) => {}
                 () = &mut limit => return Err(Stop::Deadline),
             }
@@ -285,12 +294,16 @@ impl<'o> Owner<'o> {
     /// Has everything in the producer answered.
     async fn abandon(&mut self) {
         let producer = &self.outbox.producer;
-        self.flight.abandon(|| producer.purge()).await;
+        self.flight.abandon(|sent| producer.purge(sent)).await;
     }
 
     /// Makes the cursor durable.
     async fn save(&mut self) -> Result<(), Stop> {
         let Some(id) = self.unsaved else { return Ok(()) };
+        // What another Kafka has acknowledged counts for nothing.
+        if !self.is_same_kafka().await? {
+            return Ok(());
+        }
         if !bounded(self.landed.save(&self.lease, id, &mut self.connection)).await?? {
             return Err(Stop::Lease(lease::Error::Fenced));
         }

@@ -1,47 +1,69 @@
-//! The way into Kafka: one idempotent producer for every outbox of the process.
+//! The way into Kafka, for every outbox of the process.
 //!
 //! There is no future per record: each carries its page, which counts what is still unanswered.
 
+mod client;
+mod record;
+mod refusal;
+
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use outbox::headers::Headers;
 use rdkafka::{
-    ClientConfig, ClientContext,
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, ResourceSpecifier},
+    client::DefaultClientContext,
     config::RDKafkaLogLevel,
-    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-    message::{Header, Headers as _, Message as _, OwnedHeaders},
-    producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer},
+    error::{KafkaResult, RDKafkaErrorCode},
 };
 
-use crate::{config::Config, cursor::Row, pending::Pending};
+use self::client::Client;
+pub use self::{
+    record::Record,
+    refusal::{Blame, Refusal},
+};
+use crate::{config::Config, pending::Pending};
 
-/// The largest record that is given to Kafka: its default `max.message.bytes` less what a batch adds.
-pub const RECORD_LIMIT: usize = 1_000_000;
-/// How long a question for a topic's metadata may take.
-const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
+/// Kafka's default for a topic's `max.message.bytes`. The `outbox` crate appends nothing larger, so a topic that takes
+/// more is treated like this.
+const DEFAULT_LIMIT: usize = 1_048_588;
+/// How long a question may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// The shared producer.
 #[derive(Clone)]
 pub struct Producer(Arc<Inner>);
 
 struct Inner {
-    producer: ThreadedProducer<Context>,
+    config: ClientConfig,
     prefix: String,
+    admin: AdminClient<DefaultClientContext>,
+    /// The client for topics with at least the default limit.
+    main: Arc<Client>,
+    /// `batch.size` is a client's, not a topic's: topics with less have another one, for each power of two.
+    small: Mutex<BTreeMap<usize, Arc<Client>>>,
+    /// How often connections had been lost when the cluster was last asked for its name.
+    confirmed: AtomicU64,
     /// What the broker has said about each topic, by its name without prefix.
     topics: Mutex<HashMap<String, Known>>,
 }
 
 /// A topic that can be published to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Topic {
     /// With prefix.
     pub name: Arc<str>,
     /// Its partitions, as the broker says.
     pub partitions: i32,
+    /// The bytes of a batch, and so of a record, that it takes.
+    pub limit: usize,
+    client: Arc<Client>,
 }
 
 struct Known {
@@ -50,135 +72,50 @@ struct Known {
     doubted: bool,
 }
 
-/// What a refusal says something about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
-    /// This record will be refused again.
-    Record,
-    /// Every record of the topic is refused, until somebody mends the topic.
-    Topic,
-    /// Nothing: it may go well the next time.
-    Nobody,
-}
-
-impl Refusal {
-    /// Whose fault it is, if the record was refused alone: a batch is refused as a whole.
-    pub fn blame(&self) -> Blame {
-        use RDKafkaErrorCode as Code;
-        match self {
-            Self::NoTopic(_) | Self::PartitionsChanged { .. } => Blame::Topic,
-            Self::NoPartition { .. } | Self::TooLarge { .. } | Self::Headers(_) => Blame::Record,
-            Self::Purged | Self::Away(_) => Blame::Nobody,
-            Self::Kafka { code, .. } => match code {
-                Some(
-                    Code::UnknownTopicOrPartition
-                    | Code::UnknownTopic
-                    | Code::UnknownPartition
-                    | Code::TopicAuthorizationFailed
-                    | Code::InvalidTopic
-                    | Code::PolicyViolation,
-                ) => Blame::Topic,
-                Some(
-                    Code::MessageSizeTooLarge
-                    | Code::InvalidMessage
-                    | Code::InvalidMessageSize
-                    | Code::InvalidRecord
-                    | Code::InvalidTimestamp
-                    | Code::InvalidArgument
-                    | Code::UnsupportedForMessageFormat,
-                ) => Blame::Record,
-                _ => Blame::Nobody,
-            },
-        }
-    }
-}
-
-/// Why a record cannot be published now. Nothing is lost: it waits in the outbox.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The broker does not know the topic.
-    #[error("topic {0} does not exist: create it (`orderly topics apply`)")]
-    NoTopic(String),
-    /// The topic has grown or was made anew.
-    #[error(
-        "topic {topic} had {before} partitions and has {now}: keys would move and lose their order; once its consumers \
-         have read all of it, run `outbox-relay repartition`"
-    )]
-    PartitionsChanged {
-        /// With prefix.
-        topic: String,
-        /// When it was first published to.
-        before: i32,
-        /// As the broker says.
-        now: i32,
-    },
-    /// The row names a partition that the topic has not.
-    #[error("topic {topic} has no partition {partition}")]
-    NoPartition {
-        /// With prefix.
-        topic: String,
-        /// As the row says.
-        partition: i32,
-    },
-    /// Larger than Kafka takes.
-    #[error("its record has {size} bytes, and at most {RECORD_LIMIT} can be published")]
-    TooLarge {
-        /// Key, headers and payload.
-        size: usize,
-    },
-    /// The header bytes are not what the outbox crate writes.
-    #[error("its headers cannot be read: {0}")]
-    Headers(String),
-    /// The broker, or the client for it, said no.
-    #[error("{topic} refused it: {reason}")]
-    Kafka {
-        /// With prefix, and the partition where it is known.
-        topic: String,
-        /// The client's words.
-        reason: String,
-        /// The protocol's.
-        code: Option<RDKafkaErrorCode>,
-    },
-    /// Another outbox has emptied the shared producer; nothing is wrong with the record.
-    #[error("the producer was emptied")]
-    Purged,
-    /// No broker answered.
-    #[error("Kafka does not answer: {0}")]
-    Away(String),
-}
-
 impl Producer {
     /// Starts the client; it connects by itself, now or later.
     pub fn new(config: &Config) -> KafkaResult<Self> {
-        let producer = ClientConfig::new()
+        let mut client = ClientConfig::new();
+        client
             .set("bootstrap.servers", &config.kafka)
             .set("client.id", "outbox-relay")
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            // Never give up by itself: a record that fails alone would be overtaken by its successors.
-            .set("message.timeout.ms", "0")
-            .set("linger.ms", "1")
-            .set("compression.type", "lz4")
-            // A batch is refused as a whole, so it stays below what a topic takes by default.
-            .set("batch.size", "900000")
-            .set("message.max.bytes", (RECORD_LIMIT + 48_588).to_string())
-            .set("queue.buffering.max.messages", "100000")
-            .set("queue.buffering.max.kbytes", "131072")
             .set("reconnect.backoff.max.ms", "1000")
-            .set_log_level(RDKafkaLogLevel::Warning)
-            .create_with_context(Context { trouble: Mutex::new(String::new()) })?;
-        Ok(Self(Arc::new(Inner { producer, prefix: config.prefix.clone(), topics: Mutex::default() })))
+            .set_log_level(RDKafkaLogLevel::Warning);
+        Ok(Self(Arc::new(Inner {
+            main: Client::start(client.clone(), DEFAULT_LIMIT)?,
+            admin: client.create()?,
+            config: client,
+            prefix: config.prefix.clone(),
+            small: Mutex::default(),
+            confirmed: AtomicU64::new(0),
+            topics: Mutex::default(),
+        })))
     }
 
     /// What Kafka has last complained about, for words.
     pub fn trouble(&self) -> String {
-        let trouble = lock(&self.0.producer.context().trouble).clone();
-        if trouble.is_empty() { "no broker has answered".to_owned() } else { trouble }
+        let trouble = self.clients().map(|client| client.trouble()).find(|trouble| !trouble.is_empty());
+        trouble.unwrap_or_else(|| "no broker has answered".to_owned())
     }
 
     /// The error after which this producer will never send again.
     pub fn fatal(&self) -> Option<String> {
-        self.0.producer.client().fatal_error().map(|(code, reason)| format!("{code}: {reason}"))
+        self.clients().find_map(|client| client.fatal())
+    }
+
+    /// Kafka's `cluster.id`. A broker is asked where a connection was lost since the last answer, for at most
+    /// [`ANSWER_WITHIN`]: behind the same address there may be another cluster now. `None` when none answers.
+    pub async fn cluster(&self) -> Option<String> {
+        let lost = self.clients().map(|client| client.lost()).sum();
+        if self.0.confirmed.load(Ordering::Acquire) < lost {
+            let producer = self.clone();
+            let ask = move || producer.0.main.native().fetch_metadata(None, ANSWER_WITHIN).is_ok();
+            if !tokio::task::spawn_blocking(ask).await.unwrap_or(false) {
+                return None;
+            }
+            self.0.confirmed.fetch_max(lost, Ordering::AcqRel);
+        }
+        self.0.main.native().fetch_cluster_id(Duration::ZERO)
     }
 
     /// A topic by its name without prefix, from memory where the broker was asked before.
@@ -186,142 +123,102 @@ impl Producer {
         lock(&self.0.topics).get(logical).filter(|known| !known.doubted).map(|known| known.topic.clone())
     }
 
+    /// A topic's name without prefix.
+    pub fn logical<'t>(&self, topic: &'t str) -> &'t str {
+        topic.strip_prefix(&self.0.prefix).unwrap_or(topic)
+    }
+
     /// Has the broker asked again before the next record of a topic.
     pub fn doubt_topics(&self) {
         lock(&self.0.topics).values_mut().for_each(|known| known.doubted = true);
     }
 
-    /// Asks the broker for a topic. Blocks for up to [`METADATA_TIMEOUT`].
-    pub fn ask(&self, logical: &str) -> Result<Topic, Refusal> {
+    /// Asks the broker for a topic: for each of its two questions at most [`ANSWER_WITHIN`].
+    pub async fn ask(&self, logical: &str) -> Result<Topic, Refusal> {
         let name = format!("{}{logical}", self.0.prefix);
-        let topic = name.as_str();
-        let away = |error: &dyn ToString| Refusal::Away(format!("{}; {}", error.to_string(), self.trouble()));
-        let metadata = self.0.producer.client().fetch_metadata(Some(topic), METADATA_TIMEOUT);
-        let metadata = metadata.map_err(|error| away(&error))?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic);
-        let found = found.ok_or_else(|| away(&"the broker said nothing about the topic"))?;
-        let now = i32::try_from(found.partitions().len()).unwrap_or(i32::MAX);
-        if let Some(error) = found.error() {
-            return Err(match RDKafkaErrorCode::from(error) {
-                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
-                    Refusal::NoTopic(topic.to_owned())
-                }
-                code => {
-                    Refusal::Kafka { topic: topic.to_owned(), reason: code.to_string(), code: Some(code) }
-                }
-            });
-        }
-        if now == 0 {
-            return Err(Refusal::NoTopic(topic.to_owned()));
-        }
-        let topic = Topic { name: topic.into(), partitions: now };
+        let (producer, asked) = (self.clone(), name.clone());
+        let asking = tokio::task::spawn_blocking(move || producer.partitions(&asked));
+        let partitions = asking.await.map_err(|error| self.away(&error))??;
+        let limit = self.limit(&name).await?;
+        let client = self.client(limit).map_err(|error| self.away(&error))?;
+        let topic = Topic { name: name.into(), partitions, limit, client };
         lock(&self.0.topics).insert(logical.to_owned(), Known { topic: topic.clone(), doubted: false });
         Ok(topic)
     }
 
     /// Queues a record. `false` when the queue is full for now.
     pub fn send(&self, record: &Record<'_>, page: &Arc<Pending>) -> Result<bool, Refusal> {
-        let mut base = BaseRecord::with_opaque_to(&record.topic, page.clone()).partition(record.partition);
-        if let Some(key) = &record.row.key {
-            base = base.key(key.as_slice());
-        }
-        if let Some(payload) = &record.row.payload {
-            base = base.payload(payload.as_slice());
-        }
-        page.add();
-        match self.0.producer.send(base.headers(owned(&record.headers))) {
-            Ok(()) => Ok(true),
-            Err((error, _)) => {
-                page.take_back();
-                match error.rdkafka_error_code() {
-                    Some(RDKafkaErrorCode::QueueFull) => Ok(false),
-                    code => Err(Refusal::Kafka {
-                        topic: record.topic.to_string(),
-                        reason: error.to_string(),
-                        code,
-                    }),
+        record.client.send(record, page)
+    }
+
+    /// Has everything that is not yet sent answered with an error, of every outbox, and with `sent` what is not yet
+    /// acknowledged, too.
+    pub fn purge(&self, sent: bool) {
+        self.clients().for_each(|client| client.purge(sent));
+    }
+
+    fn partitions(&self, name: &str) -> Result<i32, Refusal> {
+        let metadata = self.0.main.native().fetch_metadata(Some(name), ANSWER_WITHIN);
+        let metadata = metadata.map_err(|error| self.away(&error))?;
+        let found = metadata.topics().iter().find(|found| found.name() == name);
+        let found = found.ok_or_else(|| self.away(&"the broker said nothing about the topic"))?;
+        if let Some(error) = found.error() {
+            return Err(match RDKafkaErrorCode::from(error) {
+                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+                    Refusal::NoTopic(name.to_owned())
                 }
+                code => Refusal::Kafka { topic: name.to_owned(), reason: code.to_string(), code: Some(code) },
+            });
+        }
+        match i32::try_from(found.partitions().len()).unwrap_or(i32::MAX) {
+            0 => Err(Refusal::NoTopic(name.to_owned())),
+            partitions => Ok(partitions),
+        }
+    }
+
+    /// The topic's `max.message.bytes`; the default where the relay is not allowed to ask.
+    async fn limit(&self, name: &str) -> Result<usize, Refusal> {
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
+        let described = self.0.admin.describe_configs(&[ResourceSpecifier::Topic(name)], &options).await;
+        let limit = match described.map_err(|error| self.away(&error))?.pop() {
+            Some(Ok(topic)) => topic
+                .entry_map()
+                .get("max.message.bytes")
+                .and_then(|entry| entry.value.as_deref()?.parse().ok()),
+            Some(Err(RDKafkaErrorCode::RequestTimedOut)) => {
+                return Err(self.away(&"no answer about the topic's settings"));
             }
-        }
-    }
-
-    /// Has everything that is not yet acknowledged answered with an error, of every outbox.
-    pub fn purge(&self) {
-        self.0.producer.purge(PurgeConfig::default().queue().inflight());
-    }
-}
-
-/// A row that has been found publishable.
-pub struct Record<'r> {
-    /// The row it is made of.
-    pub row: &'r Row,
-    /// With prefix.
-    pub topic: Arc<str>,
-    partition: i32,
-    headers: Headers,
-}
-
-impl<'r> Record<'r> {
-    /// Finds what Kafka would refuse before Kafka does, for a refusal there takes the whole batch.
-    pub fn new(row: &'r Row, topic: Topic) -> Result<Self, Refusal> {
-        let size = row.size();
-        if size > RECORD_LIMIT {
-            return Err(Refusal::TooLarge { size });
-        }
-        let headers = Headers::decode(&row.headers).map_err(|error| Refusal::Headers(error.to_string()))?;
-        if headers.iter().any(|(name, _)| name.contains('\0')) {
-            return Err(Refusal::Headers("a name has a zero byte".to_owned()));
-        }
-        let partition = match row.partition {
-            Some(partition) if (0..topic.partitions).contains(&partition) => partition,
-            Some(partition) => return Err(Refusal::NoPartition { topic: topic.name.to_string(), partition }),
-            None => crate::partitioner::partition(row.key.as_deref(), row.id, topic.partitions),
-        };
-        Ok(Self { row, topic: topic.name, partition, headers })
-    }
-}
-
-fn owned(headers: &Headers) -> OwnedHeaders {
-    let list = OwnedHeaders::new_with_capacity(headers.iter().len());
-    headers.iter().fold(list, |list, (key, value)| list.insert(Header { key, value }))
-}
-
-struct Context {
-    trouble: Mutex<String>,
-}
-
-impl ProducerContext for Context {
-    type DeliveryOpaque = Arc<Pending>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, page: Arc<Pending>) {
-        let Err((error, record)) = result else { return page.answered(None) };
-        let refusal = match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) => Refusal::Purged,
-            code => Refusal::Kafka {
-                topic: format!("{}/{}", record.topic(), record.partition()),
-                reason: code.map_or_else(|| error.to_string(), |code| code.to_string()),
-                code,
-            },
-        };
-        let id = record.headers().and_then(|list| list.iter().find(|header| header.key == "ce_id")?.value);
-        page.answered(Some((id.map(|id| String::from_utf8_lossy(id).into_owned()), refusal)));
-    }
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                tracing::error!(facility, "librdkafka: {message}");
+            Some(Err(code)) => {
+                tracing::debug!(topic = name, %code, "the topic's max.message.bytes is not to be had");
+                None
             }
-            // A broker that is away says so over and over; the outbox's state says it once.
-            _ => tracing::debug!(facility, "librdkafka: {message}"),
-        }
+            None => None,
+        };
+        Ok(limit.map_or(DEFAULT_LIMIT, |limit: usize| limit.min(DEFAULT_LIMIT)))
     }
 
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka reports an error");
-        reason.clone_into(&mut lock(&self.trouble));
+    /// The client whose batches such a topic takes.
+    fn client(&self, limit: usize) -> KafkaResult<Arc<Client>> {
+        if limit == DEFAULT_LIMIT {
+            return Ok(self.0.main.clone());
+        }
+        let limit = 1 << limit.max(1).ilog2();
+        let mut small = lock(&self.0.small);
+        if let Some(client) = small.get(&limit) {
+            return Ok(client.clone());
+        }
+        let client = Client::start(self.0.config.clone(), limit)?;
+        small.insert(limit, client.clone());
+        Ok(client)
+    }
+
+    fn clients(&self) -> impl Iterator<Item = Arc<Client>> {
+        let small: Vec<_> = lock(&self.0.small).values().cloned().collect();
+        std::iter::once(self.0.main.clone()).chain(small)
+    }
+
+    fn away(&self, error: &dyn ToString) -> Refusal {
+        Refusal::Away(format!("{}; {}", error.to_string(), self.trouble()))
     }
 }
 

@@ -53,7 +53,19 @@ pub async fn release(
             .bind(key.as_bytes())
             .execute(&mut *transaction)
             .await?;
+        let forgotten = sqlx::query(include_str!("sql/forget_overtaken.sql"))
+            .bind(topic)
+            .bind(key.as_bytes())
+            .execute(&mut *transaction)
+            .await?;
+        if forgotten.rows_affected() > 0 {
+            writeln!(out, "{name}: that the key was overtaken is forgotten")?;
+        }
         if held.rows_affected() == 0 {
+            if forgotten.rows_affected() > 0 {
+                transaction.commit().await?;
+                return Ok(true);
+            }
             continue;
         }
         let found = sqlx::query(include_str!("sql/refused.sql"))

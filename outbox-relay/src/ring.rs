@@ -26,27 +26,38 @@ pub struct Ring {
 /// Truncates every leaf that is due and drained. Today's leaf and its neighbours are never due: a writer that began
 /// yesterday may still insert there, and a clock may be wrong.
 pub async fn maintain(lease: &Lease, connection: &mut PgConnection) -> Result<Ring, sqlx::Error> {
-    let rows = sqlx::query(include_str!("sql/ring.sql")).fetch_all(&mut *connection).await?;
-    let mut ring = Ring::default();
-    for row in rows {
-        let (slot, today): (i16, i16) = (row.try_get("slot")?, row.try_get("today")?);
-        ring.used += 1;
-        if is_due(slot, today) {
-            match clear(slot, lease, connection).await? {
-                true => ring.used -= 1,
-                false => ring.overdue += 1,
-            }
+    for (slot, due) in leaves(connection).await? {
+        if due {
+            clear(slot, lease, connection).await?;
         }
     }
-    Ok(ring)
+    look(connection).await
+}
+
+/// What the ring holds now.
+pub async fn look(connection: &mut PgConnection) -> Result<Ring, sqlx::Error> {
+    let leaves = leaves(connection).await?;
+    let due = leaves.iter().filter(|(_, due)| *due);
+    Ok(Ring { used: leaves.len() as i64, overdue: due.count() as i64 })
+}
+
+/// The leaves that have rows, and whether they are due.
+async fn leaves(connection: &mut PgConnection) -> Result<Vec<(i16, bool)>, sqlx::Error> {
+    let rows = sqlx::query(include_str!("sql/ring.sql")).fetch_all(connection).await?;
+    rows.iter()
+        .map(|row| {
+            let slot = row.try_get("slot")?;
+            Ok((slot, is_due(slot, row.try_get("today")?)))
+        })
+        .collect()
 }
 
 fn is_due(slot: i16, today: i16) -> bool {
     (2..=LEAVES - 2).contains(&(slot - today).rem_euclid(LEAVES))
 }
 
-/// Whether the leaf was drained, and is empty now.
-async fn clear(slot: i16, lease: &Lease, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+/// Empties the leaf if it is drained and nobody holds it.
+async fn clear(slot: i16, lease: &Lease, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let lock = format!(
         "set local lock_timeout = {}; lock table only outbox.event_{slot} in access exclusive mode",
@@ -55,7 +66,7 @@ async fn clear(slot: i16, lease: &Lease, connection: &mut PgConnection) -> Resul
     if let Err(error) = sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *transaction).await {
         let code = error.as_database_error().and_then(|error| error.code());
         // lock_not_available: somebody reads or writes the leaf; the next turn tries again.
-        return if code.as_deref() == Some("55P03") { Ok(false) } else { Err(error) };
+        return if code.as_deref() == Some("55P03") { Ok(()) } else { Err(error) };
     }
     let drained = sqlx::query_scalar(include_str!("sql/drained.sql"))
         .bind(slot)
@@ -64,14 +75,13 @@ async fn clear(slot: i16, lease: &Lease, connection: &mut PgConnection) -> Resul
         .fetch_optional(&mut *transaction)
         .await?;
     if drained != Some(true) {
-        transaction.rollback().await?;
-        return Ok(false);
+        return transaction.rollback().await;
     }
     let truncate = format!("truncate only outbox.event_{slot}");
     sqlx::raw_sql(AssertSqlSafe(truncate)).execute(&mut *transaction).await?;
     transaction.commit().await?;
     tracing::info!(slot, "a drained leaf of the outbox was truncated");
-    Ok(true)
+    Ok(())
 }
 
 #[cfg(test)]

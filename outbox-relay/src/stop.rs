@@ -36,6 +36,17 @@ pub enum Stop {
     /// The producer has failed for good.
     #[error("the producer cannot go on: {0}")]
     Producer(String),
+    /// The address leads to another Kafka than the one that has what was published before.
+    #[error(
+        "this is the Kafka cluster {found}, and what was published so far is in {stored}: correct the address, or run \
+         `outbox-relay rebase` to go on here"
+    )]
+    OtherKafka {
+        /// `cluster.id`, as the cursor says.
+        stored: String,
+        /// As the broker says.
+        found: String,
+    },
     /// A row was not given to the producer; what was given before it may arrive. The page is tried again.
     #[error("event {} cannot be published: {}", id(.0), .0.1)]
     Blocked(Refused),

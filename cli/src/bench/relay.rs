@@ -61,6 +61,10 @@ pub struct Args {
     /// Measure all again while another session holds a snapshot open for this long, 2m when no time is given
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2m", value_parser = humantime::parse_duration)]
     snapshot_held: Option<Duration>,
+    /// Give the relay's events all the headers of the platform's events; without, they carry their id alone, as
+    /// Debezium's do
+    #[arg(long)]
+    cloud_events: bool,
     /// Folder for the servers' data, deleted at the end, and for Debezium, kept for the next run
     #[arg(long, value_name = "PATH", default_value = "target/bench")]
     work_dir: PathBuf,

@@ -92,6 +92,7 @@ async fn prepare_kafka(args: &Args) -> anyhow::Result<Option<stack::Launch>> {
         data: dir.join("kafka"),
         libs,
         heap: HEAP.to_owned(),
+        settings: Vec::new(),
     };
     Ok(Some(kafka::prepare(&config).await.context("Kafka cannot be started")?))
 }

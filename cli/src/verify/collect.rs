@@ -104,6 +104,7 @@ async fn read(
         Database::Notification => facts.notifications = notification::notifications(connection).await?,
     }
     queues::outbox(connection, database, &mut facts.outbox).await?;
+    queues::overtaken(connection, database, &mut facts.overtaken).await?;
     facts.outbox_kept_since = facts.outbox_kept_since.max(queues::kept_since(connection).await?);
     queues::inbox(connection, Group::from(database), prefix, &mut facts.inbox).await
 }

@@ -28,6 +28,7 @@ pub(super) struct Facts {
     pub(super) postings: Vec<Posting>,
     pub(super) notifications: Vec<Notification>,
     pub(super) outbox: Vec<OutboxRow>,
+    pub(super) overtaken: Vec<Overtaken>,
     /// Days since 1970 whose rows no outbox can have cleared yet, from this one on.
     pub(super) outbox_kept_since: i64,
     pub(super) inbox: Vec<InboxRow>,
@@ -122,6 +123,15 @@ pub(super) struct OutboxRow {
     /// Milliseconds since 1970.
     pub(super) created_ms: i64,
     pub(super) digest: Digest,
+}
+
+/// A row of `outbox.overtaken`.
+#[derive(Clone, Debug)]
+pub(super) struct Overtaken {
+    pub(super) database: Database,
+    pub(super) topic: String,
+    pub(super) key: String,
+    pub(super) times: i64,
 }
 
 /// A row of `inbox.message`.

@@ -29,8 +29,11 @@ pub async fn migrate(pool: &PgPool, roles: &Roles<'_>) -> Result<(), Error> {
          grant usage on sequence outbox.event_id_seq to {app};
          grant select on outbox.event to {relay}, {audit};
          grant select, update on outbox.cursor to {relay};
-         grant select, insert, update, delete on outbox.parked, outbox.hold, outbox.lane, outbox.topic to {relay};
-         grant select on outbox.cursor, outbox.parked, outbox.hold, outbox.lane, outbox.topic to {audit};"
+         grant select, insert, update, delete
+            on outbox.parked, outbox.hold, outbox.lane, outbox.topic, outbox.overtaken to {relay};
+         grant execute on function outbox.rebase() to {relay};
+         grant select on outbox.cursor, outbox.parked, outbox.hold, outbox.lane, outbox.topic, outbox.overtaken
+            to {audit};"
     );
     for leaf in 0..8 {
         grants.push_str(&format!("grant select, truncate on outbox.event_{leaf} to {relay};"));

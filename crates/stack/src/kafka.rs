@@ -75,6 +75,8 @@ pub struct Config {
     pub libs: PathBuf,
     /// The heap's size as Java writes it: `512m`.
     pub heap: String,
+    /// Lines of `server.properties` beside those of every stack; the last of a name counts.
+    pub settings: Vec<(String, String)>,
 }
 
 /// Installs Kafka and makes the data where that was not done before, writes the configuration, and says how to start
@@ -163,7 +165,8 @@ async fn metadata(bootstrap: String) -> Result<(), KafkaError> {
 }
 
 fn server_properties(config: &Config, log_dir: &Path) -> String {
-    let Config { port, controller_port, .. } = config;
+    let Config { port, controller_port, settings, .. } = config;
+    let settings: String = settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
     // A properties file takes a backslash for an escape.
     let log_dir = log_dir.to_string_lossy().replace('\\', "\\\\");
     format!(
@@ -171,7 +174,8 @@ fn server_properties(config: &Config, log_dir: &Path) -> String {
          listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
          advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
          controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
-         log.dirs={log_dir}\n"
+         log.dirs={log_dir}\n\
+         {settings}"
     )
 }
 

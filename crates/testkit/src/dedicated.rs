@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use stack::{Server, kafka, port, postgres};
+use tokio::process::Command;
 
 use crate::{Servers, servers, servers::binaries};
 
@@ -43,7 +44,15 @@ impl Dedicated {
     /// # Errors
     /// When it does not start.
     pub async fn kafka() -> anyhow::Result<Self> {
-        Self::kafka_in(&scratch()).await
+        Self::kafka_in(&scratch(), &[]).await
+    }
+
+    /// A Kafka that answers, with lines of its own in `server.properties`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn kafka_with(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::kafka_in(&scratch(), settings).await
     }
 
     /// A PostgreSQL with its data and its log in this folder; what was there before is deleted.
@@ -69,7 +78,7 @@ impl Dedicated {
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn kafka_in(folder: &Path) -> anyhow::Result<Self> {
+    pub async fn kafka_in(folder: &Path, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let libs = match std::env::var_os("ORDERLY_KAFKA_LIBS") {
             Some(libs) => PathBuf::from(libs),
             None => binaries()?.with_file_name("kafka-libs"),
@@ -80,6 +89,10 @@ impl Dedicated {
             data: folder.join("kafka"),
             libs,
             heap: "512m".to_owned(),
+            settings: settings
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
         };
         Self::start_new(Config::Kafka(config), vec![folder.to_owned()], folder.join("kafka.log")).await
     }
@@ -121,12 +134,40 @@ impl Dedicated {
         Ok(self.server.take().context("it does not run")?.stop().await?)
     }
 
+    /// Stops it, and starts it anew at the same address: without its data, as another cluster.
+    ///
+    /// # Errors
+    /// When it does not run, or not start.
+    pub async fn replace(&mut self) -> anyhow::Result<()> {
+        self.stop().await?;
+        let data = match &self.config {
+            Config::Postgres(config) => &config.data,
+            Config::Kafka(config) => &config.data,
+        };
+        fs::remove_dir_all(data)?;
+        self.start().await
+    }
+
     /// Kills it as `kill -9` does.
     ///
     /// # Errors
     /// When it does not run.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         Ok(self.server.take().context("it does not run")?.kill().await?)
+    }
+
+    /// Runs a tool of Kafka against it: the tool's class, and its arguments but for the broker's address.
+    ///
+    /// # Errors
+    /// When it is no Kafka, or the tool fails.
+    pub async fn tool(&self, class: &str, args: &[&str]) -> anyhow::Result<()> {
+        let Config::Kafka(config) = &self.config else { anyhow::bail!("a tool of Kafka, for PostgreSQL") };
+        let mut tool = Command::new("java");
+        tool.arg("-cp").arg(config.libs.join("*"));
+        tool.args([class, "--bootstrap-server", &self.address()]).args(args);
+        let output = tokio::time::timeout(READY, tool.kill_on_drop(true).output()).await??;
+        anyhow::ensure!(output.status.success(), "{class}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
     }
 
     /// Its address in the form of [`Servers`].

@@ -4,10 +4,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Owner, WATCH};
+use super::Owner;
 use crate::{
     cursor::{Page, Row},
-    flight::Sent,
+    flight::{Sent, take_back},
+    lease,
     pending::Pending,
     producer::{Blame, Record, Refusal, Topic},
     stop::{Stop, bounded},
@@ -39,9 +40,9 @@ impl Owner<'_> {
             bytes: 0,
             sent_at: Instant::now(),
         };
-        let (mut parked, mut rows, mut stopped) = (Vec::new(), 0, Ok(()));
+        let (mut topics, mut parked, mut rows, mut stopped) = (HashMap::new(), Vec::new(), 0, Ok(()));
         for row in &page.rows {
-            match self.give_row(row, lane, &mut sent).await {
+            match self.give_row(row, lane, &mut topics, &mut sent).await {
                 Ok(None) => {}
                 Ok(Some(parking)) => parked.push((row, parking)),
                 // What was given before it is on its way, or to be parked: it must not be forgotten.
@@ -62,11 +63,13 @@ impl Owner<'_> {
         Ok(Given { sent, rows, stopped })
     }
 
-    /// `Some` for a row that is to be parked: why it was refused, or `None` when it only waits.
-    async fn give_row(
+    /// `Some` for a row that is to be parked: why it was refused, or `None` when it only waits. `topics` are those of the
+    /// page so far.
+    async fn give_row<'p>(
         &mut self,
-        row: &Row,
+        row: &'p Row,
         lane: Option<&str>,
+        topics: &mut HashMap<&'p str, Topic>,
         sent: &mut Sent,
     ) -> Result<Option<Option<Refusal>>, Stop> {
         if lane.is_none() && self.lanes.contains_key(&row.topic) {
@@ -75,12 +78,24 @@ impl Owner<'_> {
         if self.is_held(row) {
             return Ok(Some(None));
         }
-        let topic = self.topic(&row.topic).await?.map_err(|refusal| Stop::blocked(row, refusal))?;
+        let topic = match topics.get(row.topic.as_str()) {
+            Some(topic) => topic.clone(),
+            None => {
+                let topic = self.topic(&row.topic).await?.map_err(|refusal| Stop::blocked(row, refusal))?;
+                // Two clients of the producer keep no order between them.
+                if *self.limits.entry(row.topic.clone()).or_insert(topic.limit) != topic.limit {
+                    let topic = topic.name.to_string();
+                    return Err(Stop::blocked(row, Refusal::LimitChanged(topic)));
+                }
+                topics.insert(&row.topic, topic.clone());
+                topic
+            }
+        };
         let alone = row.id <= self.careful_until;
         let refused = match Record::new(row, topic) {
             Err(refusal) => Err(refusal),
             Ok(record) if alone => {
-                let pending = Arc::new(Pending::new(self.flight.changes()));
+                let pending = Pending::alone(self.flight.answers());
                 self.send(&record, &pending).await?;
                 self.answer(&pending).await?.map(|()| record.topic)
             }
@@ -115,7 +130,7 @@ impl Owner<'_> {
 
     /// Waits for the answer to what was sent alone, however long Kafka is away; a shutdown takes it back.
     pub(super) async fn answer(&mut self, pending: &Pending) -> Result<Result<(), Refusal>, Stop> {
-        let changes = self.flight.changes();
+        let answers = self.flight.answers();
         loop {
             match pending.settled() {
                 Ok(true) => return Ok(Ok(())),
@@ -123,13 +138,11 @@ impl Owner<'_> {
                 Ok(false) => {}
             }
             if self.outbox.shutdown.is_cancelled() {
-                while pending.unanswered() > 0 {
-                    self.outbox.producer.purge();
-                    let _ = timeout(WATCH, changes.notified()).await;
-                }
-                return Ok(Err(Refusal::Purged));
+                let purge = |sent| self.outbox.producer.purge(sent);
+                take_back(&answers, || pending.unanswered() > 0, purge).await;
+                return Ok(Err(Refusal::Purged { sent: true }));
             }
-            let _ = timeout(Duration::from_millis(20), changes.notified()).await;
+            let _ = timeout(Duration::from_millis(20), answers.changed.notified()).await;
             self.watch().await?;
         }
     }
@@ -140,15 +153,16 @@ impl Owner<'_> {
         let topic = match self.outbox.producer.known(logical) {
             Some(topic) => topic,
             None => {
-                let (producer, asked) = (self.outbox.producer.clone(), logical.to_owned());
-                let asking = tokio::task::spawn_blocking(move || producer.ask(&asked));
-                match self.while_watching(asking).await? {
-                    Ok(Ok(topic)) => topic,
-                    Ok(Err(refusal)) => return Ok(Err(refusal)),
-                    Err(error) => return Ok(Err(Refusal::Away(error.to_string()))),
+                let producer = self.outbox.producer.clone();
+                match self.while_watching(producer.ask(logical)).await? {
+                    Ok(topic) => topic,
+                    Err(refusal) => return Ok(Err(refusal)),
                 }
             }
         };
+        if !self.is_same_kafka().await? {
+            return Ok(Err(Refusal::Away(self.outbox.producer.trouble())));
+        }
         let now = topic.partitions;
         if self.partitions.get(logical) != Some(&now) {
             let first = sqlx::query_scalar(include_str!("../sql/partitions.sql")).bind(logical).bind(now);
@@ -160,5 +174,25 @@ impl Owner<'_> {
             self.partitions.insert(logical.to_owned(), now);
         }
         Ok(Ok(topic))
+    }
+
+    /// Whether this is certainly the Kafka that has what was published before; the first one is noted.
+    pub(super) async fn is_same_kafka(&mut self) -> Result<bool, Stop> {
+        let producer = self.outbox.producer.clone();
+        let Some(found) = self.while_watching(producer.cluster()).await? else { return Ok(false) };
+        if self.kafka.as_ref() == Some(&found) {
+            return Ok(true);
+        }
+        let stored = sqlx::query_scalar(include_str!("../sql/kafka_cluster.sql"))
+            .bind(&found)
+            .bind(self.lease.epoch)
+            .bind(self.lease.owner);
+        let stored: Option<String> = bounded(stored.fetch_optional(&mut self.connection)).await??;
+        let stored = stored.ok_or(Stop::Lease(lease::Error::Fenced))?;
+        if stored != found {
+            return Err(Stop::OtherKafka { stored, found });
+        }
+        self.kafka = Some(found);
+        Ok(true)
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::Owner;
 use crate::{
     cursor::{Position, Reader},
+    flight::take_back,
     lease,
     stop::{Stop, bounded},
 };
@@ -131,10 +132,9 @@ impl Owner<'_> {
         let given = self.give(&page, Some(topic)).await?;
         let answer = self.answer(&given.sent.pending).await?;
         // Of a refused batch nothing more may be sent after what comes next.
-        while given.sent.pending.unanswered() > 0 {
-            self.outbox.producer.purge();
-            let _ = tokio::time::timeout(super::WATCH, self.flight.changes().notified()).await;
-        }
+        let purge = |sent| self.outbox.producer.purge(sent);
+        take_back(&self.flight.answers(), || given.sent.pending.unanswered() > 0, purge).await;
+        self.note_overtaken().await?;
         let refused = match (answer, given.stopped) {
             (Ok(()), stopped) => {
                 if given.rows > 0 {
@@ -156,6 +156,7 @@ impl Owner<'_> {
         if let Some(reason) = refused {
             lane.reason = reason;
             lane.reader = Reader::of_topic(lane.landed.clone(), topic.to_owned());
+            self.limits.remove(topic);
             self.outbox.producer.doubt_topics();
             return Ok(Some(false));
         }

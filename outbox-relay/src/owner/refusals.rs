@@ -1,6 +1,6 @@
 //! What Kafka refuses alone: parked with its key held, copied to the dead-letter topic, and let go on by an operator.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use outbox::Headers;
 use sqlx::{Connection as _, PgConnection, Row as _};
@@ -70,6 +70,30 @@ impl Owner<'_> {
         Ok(())
     }
 
+    /// Puts on record which keys were overtaken. Nothing may be on its way.
+    pub(super) async fn note_overtaken(&mut self) -> Result<(), Stop> {
+        let overtaken = self.flight.answers().take_overtaken();
+        if overtaken.is_empty() {
+            return Ok(());
+        }
+        let (mut topics, mut keys) = (Vec::new(), Vec::new());
+        for (topic, key) in &overtaken {
+            let topic = self.outbox.producer.logical(topic);
+            tracing::error!(
+                outbox = self.outbox.source.name,
+                topic,
+                key = %key.escape_ascii(),
+                "Kafka took a later event of this key before an earlier one"
+            );
+            topics.push(topic);
+            keys.push(key.as_slice());
+        }
+        self.outbox.metrics.overtaken.inc_by(overtaken.len() as u64);
+        let noted = sqlx::query(include_str!("../sql/overtaken.sql")).bind(&topics).bind(&keys);
+        bounded(noted.execute(&mut self.connection)).await??;
+        Ok(())
+    }
+
     /// Copies a parked row to `<topic>.outbox.dlq`. Where that is refused too, PostgreSQL has the only copy.
     async fn dead_letter(&mut self, row: &Row, refusal: &Refusal) -> Result<(), Stop> {
         let Ok(topic) = self.topic(&format!("{}.outbox.dlq", row.topic)).await? else { return Ok(()) };
@@ -88,7 +112,7 @@ impl Owner<'_> {
         // It keeps its partition: both topics have the same count, and where they have not, the key decides.
         let copy = Row { headers: headers.encode(), partition: None, ..row.clone() };
         let Ok(record) = Record::new(&copy, topic) else { return Ok(()) };
-        let pending = Arc::new(Pending::new(self.flight.changes()));
+        let pending = Pending::alone(self.flight.answers());
         self.send(&record, &pending).await?;
         match self.answer(&pending).await? {
             Ok(()) => {
@@ -126,7 +150,7 @@ impl Owner<'_> {
             let answer = match Record::new(row, at) {
                 Err(refusal) => Err(refusal),
                 Ok(record) => {
-                    let pending = Arc::new(Pending::new(self.flight.changes()));
+                    let pending = Pending::alone(self.flight.answers());
                     self.send(&record, &pending).await?;
                     self.answer(&pending).await?
                 }

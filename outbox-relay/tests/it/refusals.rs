@@ -228,25 +228,6 @@ async fn a_refused_event_in_the_page_of_a_missing_topic_holds_its_key_for_good()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_cluster_is_refused() -> anyhow::Result<()> {
-    let scene = Scene::set().await?;
-    let relay = scene.relay("relay")?;
-    let (app, mut records) = (PgPool::connect_with(scene.writer()?).await?, scene.records()?);
-    append(&app, vec![event("gamma", "k", 1, b"v".to_vec())]).await?;
-    arrive(&mut records, "gamma", "k", &[1]).await?;
-    drop(relay);
-    sqlx::query("update outbox.cursor set owner = null, system_identifier = 1")
-        .execute(&scene.superuser)
-        .await?;
-    let relay = scene.relay("second")?;
-    relay.says("the cursor belongs to the cluster with system identifier 1").await?;
-    append(&app, vec![event("gamma", "k", 2, b"v".to_vec())]).await?;
-    sqlx::query("update outbox.cursor set system_identifier = null").execute(&scene.superuser).await?;
-    arrive(&mut records, "gamma", "k", &[1, 2]).await?;
-    scene.end()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_has_grown_waits_until_its_consumers_have_read_all_of_it() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
     let relay = scene.relay("relay")?;

@@ -8,6 +8,8 @@ use testkit::until;
 use uuid::Uuid;
 
 use crate::{
+    records::Records,
+    refusals::{self, append, arrive, operator},
     scene::Scene,
     writers::{Load, Writers, event},
 };
@@ -98,5 +100,38 @@ async fn an_undrained_leaf_and_a_locked_one_are_left_alone_and_counted() -> anyh
     scene.drained(WITHIN).await?;
     overdue(0.0).await?;
     assert_eq!(relay.metric("outbox_published_total").await?, 3.0, "the late event was published before");
+    scene.end()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_ring_mixes_weeks_loses_nothing_and_says_so() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let app = PgPool::connect_with(scene.writer()?).await?;
+    set_day(&scene, 0).await?;
+    let relay = scene.relay("relay")?;
+    let days: Vec<i64> = (1..=12).collect();
+    for day in &days {
+        set_day(&scene, i16::try_from(*day)?).await?;
+        let events = ["absent", "alpha"].map(|topic| refusals::event(topic, "k", *day, Vec::new()));
+        append(&app, events.to_vec()).await?;
+        scene.drained(WITHIN).await?;
+    }
+    // The topic that does not exist keeps every leaf; all others flow.
+    arrive(&mut scene.records()?, "alpha", "k", &days).await?;
+    until("the ring is full", WITHIN, || async {
+        let used = relay.metric("outbox_ring_leaves_used").await?;
+        Ok((used == 8.0 && relay.metric("outbox_ring_leaves_overdue").await? == 5.0).then_some(()))
+    })
+    .await?;
+    let (_, said) = operator(&scene, &["status"])?;
+    assert!(said.contains("8 of 8 daily leaves in use, 5 of them not cleared in time"), "{said}");
+    scene.create_topic("absent", 1, &[]).await?;
+    let mut absent = Records::of(&scene.servers.kafka, &scene.prefix, &[("absent", 1)])?;
+    arrive(&mut absent, "absent", "k", &days).await?;
+    until("the ring is cleared", WITHIN, || async {
+        Ok((relay.metric("outbox_ring_leaves_used").await? <= 3.0).then_some(()))
+    })
+    .await?;
+    assert_eq!(relay.metric("outbox_ring_leaves_overdue").await?, 0.0);
     scene.end()
 }

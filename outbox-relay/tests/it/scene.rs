@@ -14,6 +14,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use testkit::{Servers, servers, until};
+use tokio::process::Command;
 use uuid::Uuid;
 
 use crate::{records::Records, relay::Relay};
@@ -65,18 +66,7 @@ impl Scene {
         let (database, prefix) = (format!("relay_{id}"), format!("r{id}-"));
         let folder = std::env::temp_dir().join(format!("orderly-relay-{id}"));
         fs::create_dir_all(&folder)?;
-        let mut connection = PgConnection::connect(&format!("{}/postgres", servers.postgres)).await?;
-        for role in [ROLES.app, ROLES.relay, ROLES.audit] {
-            let create = format!(
-                "do $$ begin create role {role} login password '{PASSWORD}';
-                exception when duplicate_object or unique_violation then null; end $$"
-            );
-            sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await?;
-        }
-        sqlx::raw_sql(AssertSqlSafe(format!("create database {database}"))).execute(&mut connection).await?;
-        connection.close().await?;
-        let url = format!("{}/{database}", servers.postgres);
-        let superuser = PgPoolOptions::new().max_connections(4).connect_lazy(&url)?;
+        let superuser = create_database(&servers.postgres, &database).await?;
         let scene = Self { servers, prefix, superuser, folder, database, passed: false };
         outbox::migrate(&scene.superuser, &ROLES).await?;
         sqlx::raw_sql(BUSINESS).execute(&scene.superuser).await?;
@@ -84,10 +74,36 @@ impl Scene {
             .bind(KEYS)
             .execute(&scene.superuser)
             .await?;
-        for (topic, partitions) in TOPICS {
-            scene.create_topic(topic, *partitions, &[]).await?;
-        }
+        scene.create_topics().await?;
         Ok(scene)
+    }
+
+    /// Creates the topics of every scene.
+    pub async fn create_topics(&self) -> anyhow::Result<()> {
+        for (topic, partitions) in TOPICS {
+            self.create_topic(topic, *partitions, &[]).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves the database to another server, as a backup that is restored there does.
+    pub async fn restore_to(&mut self, servers: Servers) -> anyhow::Result<()> {
+        let url = format!("{}/{}", self.servers.postgres, self.database);
+        let dump = Command::new("pg_dump").args(["--dbname", &url]).output().await?;
+        anyhow::ensure!(dump.status.success(), "pg_dump: {}", String::from_utf8_lossy(&dump.stderr));
+        self.superuser.close().await;
+        self.take_away().await?;
+        self.servers = servers;
+        self.superuser = create_database(&self.servers.postgres, &self.database).await?;
+        let (file, url) =
+            (self.folder.join("dump.sql"), format!("{}/{}", self.servers.postgres, self.database));
+        fs::write(&file, dump.stdout)?;
+        let mut psql = Command::new("psql");
+        psql.args(["--quiet", "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--dbname", &url, "--file"])
+            .arg(&file);
+        let restored = psql.output().await?;
+        anyhow::ensure!(restored.status.success(), "psql: {}", String::from_utf8_lossy(&restored.stderr));
+        Ok(())
     }
 
     /// A relay of this outbox; it is not ready yet.
@@ -237,6 +253,21 @@ impl Drop for Scene {
             let _ = fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+/// An empty database, and the roles; returns the superuser's sessions in it.
+async fn create_database(postgres: &str, database: &str) -> anyhow::Result<PgPool> {
+    let mut connection = PgConnection::connect(&format!("{postgres}/postgres")).await?;
+    for role in [ROLES.app, ROLES.relay, ROLES.audit] {
+        let create = format!(
+            "do $$ begin create role {role} login password '{PASSWORD}';
+            exception when duplicate_object or unique_violation then null; end $$"
+        );
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await?;
+    }
+    sqlx::raw_sql(AssertSqlSafe(format!("create database {database}"))).execute(&mut connection).await?;
+    connection.close().await?;
+    Ok(PgPoolOptions::new().max_connections(4).connect_lazy(&format!("{postgres}/{database}"))?)
 }
 
 fn options() -> AdminOptions {

@@ -20,7 +20,6 @@ const PAYLOAD: usize = 200;
 const TROUBLE: Topics = &[("alpha", 6), ("late", 3), (SMALL, 2)];
 const WITHIN: Duration = Duration::from_secs(60);
 
-#[ignore = "the relay does not yet keep its batches below a topic's own max.message.bytes"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_events_and_a_late_topic_disturb_no_other() -> anyhow::Result<()> {
     let seed = number("ORDERLY_PROOF_SEED")?.unwrap_or_else(|| u64::from(rand::random::<u32>()));

@@ -84,8 +84,8 @@ impl Conditions {
             (
                 "events",
                 format!(
-                    "{PAYLOAD_BYTES} bytes of payload, {KEYS} keys; the relay's also have the {} headers of a CloudEvent",
-                    super::outbox::headers(),
+                    "{PAYLOAD_BYTES} bytes of payload, {KEYS} keys; headers: {} of the relay's, 1 of Debezium's, none of the raw producer's, which has no keys either",
+                    super::outbox::headers(args.cloud_events),
                 ),
             ),
             (

@@ -77,7 +77,7 @@ pub(super) async fn measure(
     let rows = args.rows;
     output::note(format!("drain, {}: {rows} rows", publisher.name()));
     let purpose = if held.is_some() { "drain-held" } else { "drain" };
-    let outbox = Outbox::create(servers, publisher, purpose).await?;
+    let outbox = Outbox::create(servers, publisher, purpose, args.cloud_events).await?;
     let snapshot = match held {
         Some(_) => Some(Held::open(servers, &outbox.database).await?),
         None => None,

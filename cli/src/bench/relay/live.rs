@@ -78,7 +78,7 @@ pub(super) async fn measure(
     held: Option<Duration>,
 ) -> anyhow::Result<Vec<Live>> {
     let purpose = if held.is_some() { "live-held" } else { "live" };
-    let outbox = Arc::new(Outbox::create(servers, publisher, purpose).await?);
+    let outbox = Arc::new(Outbox::create(servers, publisher, purpose, args.cloud_events).await?);
     let running = publisher.start(servers, &outbox)?;
     let ready = first(servers, &outbox, &running).await;
     ready

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ::outbox::{Event, Source, UnitOfWork};
+use ::outbox::{Event, Headers, Source, UnitOfWork};
 use anyhow::{Context as _, ensure};
 use proto::order::v1::OrderCreated;
 use serde::Serialize;
@@ -38,6 +38,7 @@ pub(super) struct Outbox {
     pub(super) topic: String,
     prefix: String,
     relay_url: String,
+    cloud_events: bool,
     table: Table,
 }
 
@@ -57,11 +58,13 @@ pub(super) struct Sizes {
 }
 
 impl Outbox {
-    /// An empty outbox for this publisher, and its topic. What it is for makes the names.
+    /// An empty outbox for this publisher, and its topic. What it is for makes the names; `cloud_events` is of
+    /// [`Args`](super::Args).
     pub(super) async fn create(
         servers: &Servers,
         publisher: Publisher,
         purpose: &str,
+        cloud_events: bool,
     ) -> anyhow::Result<Self> {
         let prefix = format!("{}-{purpose}-", publisher.name());
         let (database, topic) = (format!("{prefix}db").replace('-', "_"), format!("{prefix}{TOPIC}"));
@@ -80,7 +83,8 @@ impl Outbox {
             owner.close().await;
             Table::Orderly(servers.pool(ROLES.app, &database, SESSIONS).await?)
         };
-        Ok(Self { relay_url: servers.url(ROLES.relay, &database), database, topic, prefix, table })
+        let relay_url = servers.url(ROLES.relay, &database);
+        Ok(Self { database, topic, prefix, relay_url, cloud_events, table })
     }
 
     /// What the relay puts in front of topics.
@@ -98,7 +102,8 @@ impl Outbox {
         match &self.table {
             Table::Orderly(pool) => {
                 let work = UnitOfWork::begin(pool).await?;
-                work.commit(records.iter().map(|record| event(*record)).collect()).await?;
+                let event = |record: &Record| event(*record, self.cloud_events);
+                work.commit(records.iter().map(event).collect()).await?;
             }
             Table::Debezium(pool) => {
                 let ids: Vec<Uuid> = records.iter().map(|_| Uuid::now_v7()).collect();
@@ -177,20 +182,25 @@ impl Outbox {
     }
 }
 
-/// The event of a record, with the headers that every event of the platform has.
-pub(super) fn event(record: Record) -> Event {
+/// The event of a record: with its id as the only header, or with those that every event of the platform has.
+pub(super) fn event(record: Record, cloud_events: bool) -> Event {
     let id = record.aggregate_id();
     let sequence = i32::try_from(record.number % 1_000_000).unwrap_or_default();
     let mut event = SOURCE.event(TOPIC, id, sequence, &OrderCreated::default());
-    let trace = format!("00-{:032x}-{:016x}-01", event.id.as_u128(), record.number);
-    event.headers.push_text("traceparent", trace);
+    if cloud_events {
+        let trace = format!("00-{:032x}-{:016x}-01", event.id.as_u128(), record.number);
+        event.headers.push_text("traceparent", trace);
+    } else {
+        event.headers = Headers::default();
+        event.headers.push_text("ce_id", event.id.to_string());
+    }
     event.payload = Some(record.payload().into_bytes());
     event
 }
 
 /// How many headers an event has.
-pub(super) fn headers() -> usize {
-    event(Record { number: 0, key: 0 }).headers.iter().len()
+pub(super) fn headers(cloud_events: bool) -> usize {
+    event(Record { number: 0, key: 0 }, cloud_events).headers.iter().len()
 }
 
 /// What one of [`SESSIONS`] writes of a backlog: every so-manieth record, with keys that no other session has.

@@ -105,6 +105,7 @@ impl Servers {
             data: self.folder.join("kafka"),
             libs: self.libs.clone(),
             heap: HEAP.to_owned(),
+            settings: Vec::new(),
         };
         let launch = kafka::prepare(&config).await?;
         let kafka = Server::start(&launch, &self.log("kafka"))?;

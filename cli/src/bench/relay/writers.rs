@@ -157,9 +157,9 @@ async fn transaction(kind: Kind, pool: &PgPool, record: Record) -> anyhow::Resul
     let mut events = Vec::new();
     match kind {
         Kind::Business => {}
-        Kind::Outbox => events.push(event(record)),
+        Kind::Outbox => events.push(event(record, true)),
         Kind::WithoutNotify | Kind::NotifyAlways => {
-            let event = event(record);
+            let event = event(record, true);
             sqlx::query(INSERT)
                 .bind(event.id)
                 .bind(event.topic)

@@ -1,4 +1,5 @@
-//! Order per (topic, key, source): first occurrences rise in `ce_sequence`, in one partition, one event a sequence.
+//! Order per (topic, key, source): first occurrences rise in `ce_sequence`, in one partition, one event a sequence; and
+//! the relay knows of no key that was overtaken, also where the records are not retained any more.
 
 use std::collections::HashSet;
 
@@ -39,6 +40,17 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
                 highest = highest.max(sequence);
             }
         }
+    }
+    for overtaken in &facts.overtaken {
+        let subject = format_args!("key {} in {}", overtaken.key, overtaken.topic);
+        let service = overtaken.database.service();
+        invariant.offend(
+            subject,
+            format_args!(
+                "was overtaken {} times, says the {service} outbox; `outbox-relay release` forgets it",
+                overtaken.times
+            ),
+        );
     }
     if repeats > 0 {
         invariant.note(format!("{repeats} records are repeats of earlier ones, which the inboxes drop"));

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::digest;
 use crate::{
     platform::Database,
-    verify::facts::{Group, InboxRow, OutboxRow},
+    verify::facts::{Group, InboxRow, OutboxRow, Overtaken},
 };
 
 /// Reads what the ring still holds.
@@ -35,6 +35,20 @@ pub(super) async fn outbox(
             created_ms: row.try_get("created_ms")?,
             digest,
         });
+    }
+    Ok(())
+}
+
+/// Reads which keys the relay knows to have been overtaken.
+pub(super) async fn overtaken(
+    connection: &mut PgConnection,
+    database: Database,
+    rows: &mut Vec<Overtaken>,
+) -> anyhow::Result<()> {
+    let sql = "select topic, encode(key, 'escape') as key, times from outbox.overtaken order by topic, key";
+    for row in sqlx::query(sql).fetch_all(connection).await? {
+        let (topic, key, times) = (row.try_get("topic")?, row.try_get("key")?, row.try_get("times")?);
+        rows.push(Overtaken { database, topic, key, times });
     }
     Ok(())
 }

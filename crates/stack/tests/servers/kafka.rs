@@ -42,6 +42,7 @@ async fn its_topics_outlive_a_kill_and_a_stop() -> anyhow::Result<()> {
         // Shared with every run: it is part of the build, not of the data.
         libs: Path::new(env!("CARGO_TARGET_TMPDIR")).join("kafka-libs"),
         heap: "256m".to_owned(),
+        settings: Vec::new(),
     };
     let mut server = start(&config, &log).await?;
     let topic = NewTopic::new("orders", 3, TopicReplication::Fixed(1));

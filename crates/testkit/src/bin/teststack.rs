@@ -26,7 +26,7 @@ async fn main() -> anyhow::Result<()> {
     let Ok(_lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else { return Ok(()) };
     let data = folder.join("teststack.data");
     let postgres = Dedicated::postgres_in(&data.join("postgres")).await?;
-    let kafka = Dedicated::kafka_in(&data.join("kafka")).await?;
+    let kafka = Dedicated::kafka_in(&data.join("kafka"), &[]).await?;
     let servers = Servers { postgres: postgres.address(), kafka: kafka.address() };
     serve(folder.join("teststack.sock"), &servers).await?;
     Ok(())

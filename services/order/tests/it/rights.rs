@@ -51,6 +51,7 @@ async fn the_service_adds_to_the_outbox_and_can_do_nothing_else_with_it() -> any
             "select 1 from outbox.cursor",
             "update outbox.cursor set snap = pg_current_snapshot()",
             "delete from outbox.cursor",
+            "select outbox.rebase()",
         ],
     )
     .await

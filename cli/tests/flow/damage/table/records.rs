@@ -30,6 +30,17 @@ pub fn cases(orders: &Orders) -> Vec<Case<'_>> {
             ],
         ),
         case(
+            "the relay has seen a key overtaken",
+            [sql(
+                Billing,
+                "insert into outbox.overtaken (topic, key, times) values ('payment-results', 'o-1', 2)",
+            )],
+            [(
+                "order-per-key",
+                "key o-1 in payment-results: was overtaken 2 times, says the billing outbox".into(),
+            )],
+        ),
+        case(
             "retention has emptied partitions, which is no damage",
             [Emptied { but: paid, expired: true }],
             [],

@@ -1,0 +1,168 @@
+//! One client of librdkafka: an idempotent producer whose batches stay below what its topics take.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use outbox::Headers;
+use rdkafka::{
+    ClientConfig, ClientContext, Message as _,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    message::{Header, Headers as _, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig},
+};
+
+use super::{Record, Refusal, lock};
+use crate::pending::Pending;
+
+/// How long a turn of the polling thread lasts. rdkafka 0.39 spins for the last millisecond of each.
+const TURN: Duration = Duration::from_secs(10);
+/// The least that librdkafka allows for `message.max.bytes`.
+const LEAST_MESSAGE_BYTES: usize = 1_000;
+
+/// A producer and its thread, which lives as long as the process.
+pub(super) struct Client(BaseProducer<Context>);
+
+pub(super) struct Context {
+    trouble: Mutex<String>,
+    /// How often a connection was lost, or not to be had.
+    lost: AtomicU64,
+}
+
+impl Client {
+    /// Starts the client; it connects by itself, now or later. No topic that it is used for takes less than `limit`
+    /// bytes.
+    pub fn start(mut config: ClientConfig, limit: usize) -> KafkaResult<Arc<Self>> {
+        let producer = config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            // Never give up by itself: a record that fails alone would be overtaken by its successors.
+            .set("message.timeout.ms", "0")
+            // While five requests are on their way, what comes next gathers by itself.
+            .set("linger.ms", "0")
+            .set("compression.type", "lz4")
+            // A batch is refused as a whole, so it stays below what a topic takes, by more than compression could add.
+            .set("batch.size", (limit - limit / 8).to_string())
+            .set("message.max.bytes", limit.max(LEAST_MESSAGE_BYTES).to_string())
+            .set("queue.buffering.max.messages", "100000")
+            .set("queue.buffering.max.kbytes", "131072")
+            .create_with_context(Context { trouble: Mutex::new(String::new()), lost: AtomicU64::new(0) })?;
+        let client = Arc::new(Self(producer));
+        let polled = client.clone();
+        let poll = move || {
+            loop {
+                polled.0.poll(TURN);
+            }
+        };
+        thread::Builder::new()
+            .name("producer".to_owned())
+            .spawn(poll)
+            .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+        Ok(client)
+    }
+
+    pub fn native(&self) -> &rdkafka::client::Client<Context> {
+        self.0.client()
+    }
+
+    /// What Kafka has last complained about.
+    pub fn trouble(&self) -> String {
+        lock(&self.0.context().trouble).clone()
+    }
+
+    /// How often a connection was lost, or not to be had. It rises before anything is acknowledged over a new one.
+    pub fn lost(&self) -> u64 {
+        self.0.context().lost.load(Ordering::Acquire)
+    }
+
+    /// The error after which this producer will never send again.
+    pub fn fatal(&self) -> Option<String> {
+        self.native().fatal_error().map(|(code, reason)| format!("{code}: {reason}"))
+    }
+
+    /// Queues a record. `false` when the queue is full for now.
+    pub fn send(&self, record: &Record<'_>, page: &Arc<Pending>) -> Result<bool, Refusal> {
+        let mut base = BaseRecord::with_opaque_to(&record.topic, page.clone()).partition(record.partition);
+        if let Some(key) = &record.row.key {
+            base = base.key(key.as_slice());
+        }
+        if let Some(payload) = &record.row.payload {
+            base = base.payload(payload.as_slice());
+        }
+        page.add();
+        match self.0.send(base.headers(owned(&record.headers))) {
+            Ok(()) => Ok(true),
+            Err((error, _)) => {
+                page.take_back();
+                match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::QueueFull) => Ok(false),
+                    code => Err(Refusal::Kafka {
+                        topic: record.topic.to_string(),
+                        reason: error.to_string(),
+                        code,
+                    }),
+                }
+            }
+        }
+    }
+
+    /// Has everything that is not yet sent answered with an error, and with `sent` what is not yet acknowledged, too.
+    pub fn purge(&self, sent: bool) {
+        let queue = PurgeConfig::default().queue();
+        self.0.purge(if sent { queue.inflight() } else { queue });
+    }
+}
+
+fn owned(headers: &Headers) -> OwnedHeaders {
+    let list = OwnedHeaders::new_with_capacity(headers.iter().len());
+    headers.iter().fold(list, |list, (key, value)| list.insert(Header { key, value }))
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Arc<Pending>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, page: Arc<Pending>) {
+        match result {
+            Ok(record) => page.acknowledged(|| (record.topic(), record.key())),
+            Err((error, record)) => {
+                let refusal = match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::PurgeQueue) => Refusal::Purged { sent: false },
+                    Some(RDKafkaErrorCode::PurgeInflight) => Refusal::Purged { sent: true },
+                    code => Refusal::Kafka {
+                        topic: format!("{}/{}", record.topic(), record.partition()),
+                        reason: code.map_or_else(|| error.to_string(), |code| code.to_string()),
+                        code,
+                    },
+                };
+                let id =
+                    record.headers().and_then(|list| list.iter().find(|header| header.key == "ce_id")?.value);
+                let id = id.map(|id| String::from_utf8_lossy(id).into_owned());
+                page.refused((id, refusal), record.topic(), record.key());
+            }
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(facility, "librdkafka: {message}");
+            }
+            // A broker that is away says so over and over; the outbox's state says it once.
+            _ => tracing::debug!(facility, "librdkafka: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka reports an error");
+        reason.clone_into(&mut lock(&self.trouble));
+        self.lost.fetch_add(1, Ordering::AcqRel);
+    }
+}

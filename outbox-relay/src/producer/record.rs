@@ -1,0 +1,46 @@
+//! A row as a Kafka record.
+
+use std::sync::Arc;
+
+use outbox::Headers;
+
+use super::{Refusal, Topic, client::Client};
+use crate::{cursor::Row, partitioner};
+
+/// What a batch of one record has around it: the header of the batch, and the lengths, the attributes, the differences of
+/// time and offset of the record (KIP-98, message format 2), each at its largest.
+const FRAME_BYTES: usize = 61 + 36;
+/// The two lengths of a header, at their largest.
+const HEADER_FRAME_BYTES: usize = 10;
+
+/// A row that has been found publishable.
+pub struct Record<'r> {
+    /// The row it is made of.
+    pub row: &'r Row,
+    /// With prefix.
+    pub topic: Arc<str>,
+    pub(super) partition: i32,
+    pub(super) headers: Headers,
+    pub(super) client: Arc<Client>,
+}
+
+impl<'r> Record<'r> {
+    /// Finds what Kafka would refuse before Kafka does, for a refusal there takes the whole batch.
+    pub fn new(row: &'r Row, topic: Topic) -> Result<Self, Refusal> {
+        let headers = Headers::decode(&row.headers).map_err(|error| Refusal::Headers(error.to_string()))?;
+        if headers.iter().any(|(name, _)| name.contains('\0')) {
+            return Err(Refusal::Headers("a name has a zero byte".to_owned()));
+        }
+        // Kafka looks at the compressed size. This rule does not depend on what a payload can be compressed to.
+        let size = row.size() + FRAME_BYTES + HEADER_FRAME_BYTES * headers.iter().len();
+        if size > topic.limit {
+            return Err(Refusal::TooLarge { topic: topic.name.to_string(), size, limit: topic.limit });
+        }
+        let partition = match row.partition {
+            Some(partition) if (0..topic.partitions).contains(&partition) => partition,
+            Some(partition) => return Err(Refusal::NoPartition { topic: topic.name.to_string(), partition }),
+            None => partitioner::partition(row.key.as_deref(), row.id, topic.partitions),
+        };
+        Ok(Self { row, topic: topic.name, partition, headers, client: topic.client })
+    }
+}

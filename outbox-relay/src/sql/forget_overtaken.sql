@@ -1,0 +1,1 @@
+delete from outbox.overtaken where topic = $1 and key = $2
