@@ -1,8 +1,8 @@
 //! The relay: publishes the outbox of each service to Kafka, in order per key, losing nothing.
 //!
-//! `outbox` is one outbox, session after session; `lease` says who may publish it, `owner` does: `cursor` reads what
-//! comes next, `producer` gets it into Kafka, `flight` knows what is on its way, `ring` clears what is drained. `session` is the one PostgreSQL session
-//! under all of it.
+//! `outbox` is one outbox, session after session; `lease` says who may publish it, `owner` does: `reader`
+//! reads what comes after the `cursor`, from a `window` where much waits, `producer` gets it into Kafka, `flight` knows
+//! what is on its way, `ring` clears what is drained. `session` is the one PostgreSQL session under all of it.
 
 pub mod config;
 mod cursor;
@@ -14,6 +14,7 @@ mod owner;
 mod partitioner;
 mod pending;
 mod producer;
+mod reader;
 pub mod rebase;
 pub mod release;
 pub mod repartition;
@@ -24,3 +25,4 @@ mod state;
 pub mod status;
 mod stop;
 mod wake;
+mod window;

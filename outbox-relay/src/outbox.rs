@@ -16,10 +16,9 @@ use crate::{
     metrics::OutboxMetrics,
     owner::Owner,
     producer::Producer,
-    session::{self, Session},
+    session::Session,
     state::{Phase, State},
     stop::{Stop, bounded},
-    wake::Wake,
 };
 
 /// How long a lost session waits before it is opened again: doubles from the first to the second.
@@ -102,7 +101,6 @@ impl Outbox {
         self.metrics.up.set(1);
         self.metrics.epoch.set(lease.epoch);
         self.state.set(Phase::Publishing, "publishing");
-        let wake = Wake::listen(session::options(&self.source)?);
-        Owner::new(self, session, wake, lease, position).publish().await
+        Owner::new(self, session, lease, position)?.publish().await
     }
 }

@@ -17,13 +17,14 @@ use sqlx::{PgConnection, Row as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    cursor::{Page, Position, Reader},
+    cursor::Position,
     flight::{Flight, Sent},
     lease::{self, Lease},
     outbox::Outbox,
     producer::Refusal,
+    reader::{Next, Page, Reader},
     ring,
-    session::Session,
+    session::{self, Session},
     state::Phase,
     stop::{Stop, bounded},
     wake::Wake,
@@ -53,7 +54,6 @@ pub struct Owner<'o> {
     outbox: &'o Outbox,
     connection: PgConnection,
     lease: Lease,
-    reader: Reader,
     flight: Flight,
     /// Everything up to here is acknowledged.
     landed: Position,
@@ -84,12 +84,17 @@ pub struct Owner<'o> {
 
 impl<'o> Owner<'o> {
     /// Begins at a position that was read with the lease.
-    pub fn new(outbox: &'o Outbox, session: Session, wake: Wake, lease: Lease, position: Position) -> Self {
-        Self {
+    pub fn new(
+        outbox: &'o Outbox,
+        session: Session,
+        lease: Lease,
+        position: Position,
+    ) -> Result<Self, sqlx::Error> {
+        let options = session::options(&outbox.source)?;
+        Ok(Self {
             outbox,
             connection: session.connection,
             lease,
-            reader: Reader::new(position.clone()),
             flight: Flight::default(),
             landed: position,
             unsaved: None,
@@ -98,7 +103,7 @@ impl<'o> Owner<'o> {
             watched: Instant::now(),
             waits_since: None,
             counters: HashMap::new(),
-            wake,
+            wake: Wake::listen(options),
             ring_due: Instant::now(),
             careful_until: 0,
             partitions: HashMap::new(),
@@ -108,7 +113,7 @@ impl<'o> Owner<'o> {
             holds: Holds::default(),
             released: Instant::now(),
             lanes: BTreeMap::new(),
-        }
+        })
     }
 
     /// Publishes until the shutdown, or until the session is of no more use. Nothing is in flight afterwards.
@@ -128,15 +133,17 @@ impl<'o> Owner<'o> {
     async fn flow(&mut self) -> Result<(), Stop> {
         self.holds = bounded(Holds::load(&mut self.connection)).await??;
         self.load_lanes().await?;
+        let mut reader = Reader::new(self.landed.clone(), session::options(&self.outbox.source)?);
         let (mut idle, mut retry) = (IDLE.0, RETRY.0);
         while !self.outbox.shutdown.is_cancelled() {
-            match self.step(&mut idle).await {
+            match self.step(&mut reader, &mut idle).await {
                 Ok(0) => {}
                 Ok(_) => retry = RETRY.0,
                 Err(stop) if stop.is_about_a_row() => {
                     // A topic that has got a lane is in nobody's way any more.
                     let again_at_once = matches!(stop, Stop::BlockedTopic(..));
                     self.step_back(stop).await?;
+                    reader.restart(self.landed.clone());
                     if !again_at_once {
                         let shutdown = self.outbox.shutdown.clone();
                         let _ = self.while_watching(timeout(retry, shutdown.cancelled())).await?;
@@ -151,7 +158,7 @@ impl<'o> Owner<'o> {
 
     /// Takes what has landed, sends a page more where there is room, and waits where there is nothing to do. Says how
     /// many rows have landed.
-    async fn step(&mut self, idle: &mut Duration) -> Result<usize, Stop> {
+    async fn step(&mut self, reader: &mut Reader, idle: &mut Duration) -> Result<usize, Stop> {
         let began = Instant::now();
         self.watch().await?;
         let landed = self.land()?;
@@ -166,7 +173,7 @@ impl<'o> Owner<'o> {
             self.let_go().await?;
         }
         let page = match self.flight.has_room() {
-            true => bounded(self.reader.next(&mut self.connection)).await??,
+            true => self.read(reader).await?,
             false => None,
         };
         if let Some(page) = page {
@@ -181,6 +188,11 @@ impl<'o> Owner<'o> {
             return Ok(landed);
         }
         if self.flight.is_empty() {
+            if self.landed != *reader.position() {
+                // A window that was read to its end before, by somebody who could not say so any more.
+                self.landed = reader.position().clone();
+                self.unsaved.get_or_insert(0);
+            }
             self.save().await?;
             self.waits_since = None;
             self.outbox.metrics.oldest.set(0.0);
@@ -195,6 +207,17 @@ impl<'o> Owner<'o> {
             () = self.outbox.shutdown.cancelled() => {}
         }
         Ok(landed)
+    }
+
+    /// The next page. While a window is opened the lease is kept.
+    async fn read(&mut self, reader: &mut Reader) -> Result<Option<Page>, Stop> {
+        loop {
+            match bounded(reader.next(&mut self.connection)).await?? {
+                Next::Page(page) => return Ok(Some(page)),
+                Next::Window(opening) => reader.begin(self.while_watching(opening.open()).await??),
+                Next::Nothing => return Ok(None),
+            }
+        }
     }
 
     /// Goes back to what is acknowledged, and says why.
@@ -217,7 +240,6 @@ impl<'o> Owner<'o> {
         self.note_overtaken().await?;
         self.limits.clear();
         self.save().await?;
-        self.reader = Reader::new(self.landed.clone());
         if let Some(reason) = self.outbox.producer.fatal() {
             return Err(Stop::Producer(reason));
         }

@@ -5,10 +5,10 @@ use std::{future::Future, time::Duration};
 use tokio::time::timeout;
 
 use crate::{
-    cursor::Row,
     lease,
     pending::Refused,
     producer::{Blame, Refusal},
+    reader::Row,
     session,
 };
 

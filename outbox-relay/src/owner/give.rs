@@ -6,11 +6,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Owner;
 use crate::{
-    cursor::{Page, Row},
     flight::{Sent, take_back},
     lease,
     pending::Pending,
     producer::{Blame, Record, Refusal, Topic},
+    reader::{Page, Row},
     stop::{Stop, bounded},
 };
 

@@ -10,9 +10,11 @@ use tokio::time::Instant;
 
 use super::Owner;
 use crate::{
-    cursor::{Position, Reader},
+    cursor::Position,
     flight::take_back,
     lease,
+    reader::Reader,
+    session,
     stop::{Stop, bounded},
 };
 
@@ -36,7 +38,7 @@ impl Owner<'_> {
         for lane in bounded(lanes.fetch_all(&mut self.connection)).await?? {
             let topic: String = lane.try_get("topic")?;
             let landed = Position::new(lane.try_get("snap")?, lane.try_get("win")?, lane.try_get("win_id")?)?;
-            let reader = Reader::of_topic(landed.clone(), topic.clone());
+            let reader = self.lane_reader(landed.clone(), &topic)?;
             let reason = lane.try_get("reason")?;
             self.lanes.insert(topic, Lane { reader, landed, reason, due: Instant::now() });
         }
@@ -54,7 +56,7 @@ impl Owner<'_> {
             return Err(Stop::Lease(lease::Error::Fenced));
         }
         let landed = self.landed.clone();
-        let reader = Reader::of_topic(landed.clone(), topic.to_owned());
+        let reader = self.lane_reader(landed.clone(), topic)?;
         tracing::warn!(outbox = self.outbox.source.name, topic, reason, "a topic waits; all others flow");
         self.lanes.insert(topic.to_owned(), Lane { reader, landed, reason, due: Instant::now() + ASK });
         Ok(())
@@ -74,12 +76,16 @@ impl Owner<'_> {
             }
             // Also when the turn has failed: without its lane the main cursor would publish the topic ahead of it.
             if merged.is_err() {
-                lane.reader = Reader::of_topic(lane.landed.clone(), topic.clone());
+                lane.reader.restart(lane.landed.clone());
             }
             self.lanes.insert(topic, lane);
             merged?;
         }
         Ok(())
+    }
+
+    fn lane_reader(&self, landed: Position, topic: &str) -> Result<Reader, Stop> {
+        Ok(Reader::of_topic(landed, session::options(&self.outbox.source)?, topic.to_owned()))
     }
 
     async fn turn(&mut self, topic: &str, lane: &mut Lane) -> Result<bool, Stop> {
@@ -128,7 +134,7 @@ impl Owner<'_> {
 
     /// Publishes the next page of a lane and waits for it: `None` when its window is done, `false` when it was refused.
     async fn page_of(&mut self, topic: &str, lane: &mut Lane) -> Result<Option<bool>, Stop> {
-        let Some(page) = bounded(lane.reader.next(&mut self.connection)).await?? else { return Ok(None) };
+        let Some(page) = self.read(&mut lane.reader).await? else { return Ok(None) };
         let given = self.give(&page, Some(topic)).await?;
         let answer = self.answer(&given.sent.pending).await?;
         // Of a refused batch nothing more may be sent after what comes next.
@@ -155,7 +161,7 @@ impl Owner<'_> {
         };
         if let Some(reason) = refused {
             lane.reason = reason;
-            lane.reader = Reader::of_topic(lane.landed.clone(), topic.to_owned());
+            lane.reader.restart(lane.landed.clone());
             self.limits.remove(topic);
             self.outbox.producer.doubt_topics();
             return Ok(Some(false));

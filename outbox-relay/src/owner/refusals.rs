@@ -7,10 +7,10 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::{Owner, give::Parking};
 use crate::{
-    cursor::{self, Row},
     lease::{self, Lease},
     pending::Pending,
     producer::{Blame, Record, Refusal},
+    reader::{self, Row},
     stop::{Stop, bounded},
 };
 
@@ -143,7 +143,7 @@ impl Owner<'_> {
     async fn release(&mut self, topic: String, key: Vec<u8>) -> Result<(), Stop> {
         let waiting = sqlx::query(include_str!("../sql/waiting.sql")).bind(&topic).bind(&key).bind(TURN);
         let waiting = bounded(waiting.fetch_all(&mut self.connection)).await??;
-        let rows = waiting.iter().map(cursor::row).collect::<Result<Vec<_>, _>>()?;
+        let rows = waiting.iter().map(reader::row).collect::<Result<Vec<_>, _>>()?;
         let mut published = Vec::with_capacity(rows.len());
         for row in &rows {
             let Ok(at) = self.topic(&topic).await? else { break };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use outbox::Headers;
 
 use super::{Refusal, Topic, client::Client};
-use crate::{cursor::Row, partitioner};
+use crate::{partitioner, reader::Row};
 
 /// What a batch of one record has around it: the header of the batch, and the lengths, the attributes, the differences of
 /// time and offset of the record (KIP-98, message format 2), each at its largest.

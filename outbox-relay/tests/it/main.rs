@@ -15,6 +15,7 @@ mod relay;
 mod ring;
 mod scene;
 mod size_limits;
+mod soak;
 mod trouble;
 mod verdict;
 mod writers;

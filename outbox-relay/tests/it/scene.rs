@@ -194,6 +194,18 @@ impl Scene {
         .await
     }
 
+    /// Waits until so few events wait, because writers go on.
+    pub async fn drained_but(&self, few: u64, within: Duration) -> anyhow::Result<()> {
+        let waiting = "select count(*) from outbox.event, outbox.cursor
+            where xid >= pg_snapshot_xmin(snap) and not pg_visible_in_snapshot(xid, snap)
+                and not (win is not null and id <= win_id)";
+        until("few events wait", within, || async {
+            let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&self.superuser).await?;
+            Ok((waiting.unsigned_abs() < few).then_some(()))
+        })
+        .await
+    }
+
     /// The test has passed, unless a relay has panicked.
     pub fn end(mut self) -> anyhow::Result<()> {
         for log in fs::read_dir(&self.folder)? {

@@ -79,6 +79,11 @@ impl Tally {
         lock(&self.committed).len()
     }
 
+    /// One event more was committed.
+    pub fn add(&self, id: Uuid) {
+        lock(&self.committed).insert(id);
+    }
+
     /// The ids of the events whose commit was acknowledged.
     pub fn acknowledged(&self) -> HashSet<Uuid> {
         lock(&self.committed).clone()
