@@ -14,7 +14,7 @@ use std::{
 
 use prometheus_client::metrics::counter::Counter;
 use sqlx::{PgConnection, Row as _};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::{
     cursor::Position,
@@ -32,9 +32,10 @@ use crate::{
 
 use self::{lanes::Lane, refusals::Holds};
 
-/// How long an idle outbox waits for the next poll: grows from the first to the second, to about a ninth of the time
-/// since the last event. A writer that has been quiet for 50 ms wakes it (`outbox::UnitOfWork`).
-const IDLE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+/// How long after a poll the next one comes, which tokio's timer makes a millisecond more: what arrives meanwhile goes as
+/// one page. In an idle outbox it grows from the first to the second, to about a ninth of the time since the last event.
+/// A writer that has been quiet for 50 ms wakes it (`outbox::UnitOfWork`).
+const POLL: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(100));
 /// How long what was refused waits: doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// At most this long is the cursor's move only in memory while pages flow.
@@ -134,9 +135,9 @@ impl<'o> Owner<'o> {
         self.holds = bounded(Holds::load(&mut self.connection)).await??;
         self.load_lanes().await?;
         let mut reader = Reader::new(self.landed.clone(), session::options(&self.outbox.source)?);
-        let (mut idle, mut retry) = (IDLE.0, RETRY.0);
+        let (mut pace, mut retry) = (Pace::new(), RETRY.0);
         while !self.outbox.shutdown.is_cancelled() {
-            match self.step(&mut reader, &mut idle).await {
+            match self.step(&mut reader, &mut pace).await {
                 Ok(0) => {}
                 Ok(_) => retry = RETRY.0,
                 Err(stop) if stop.is_about_a_row() => {
@@ -158,8 +159,7 @@ impl<'o> Owner<'o> {
 
     /// Takes what has landed, sends a page more where there is room, and waits where there is nothing to do. Says how
     /// many rows have landed.
-    async fn step(&mut self, reader: &mut Reader, idle: &mut Duration) -> Result<usize, Stop> {
-        let began = Instant::now();
+    async fn step(&mut self, reader: &mut Reader, pace: &mut Pace) -> Result<usize, Stop> {
         self.watch().await?;
         let landed = self.land()?;
         if self.saved.elapsed() >= SAVE {
@@ -172,22 +172,18 @@ impl<'o> Owner<'o> {
             self.released = Instant::now();
             self.let_go().await?;
         }
-        let page = match self.flight.has_room() {
-            true => self.read(reader).await?,
-            false => None,
-        };
-        if let Some(page) = page {
-            // A process that was frozen since the poll finds out here that it has been replaced.
-            bounded(self.lease.keep(&mut self.connection)).await??;
-            self.send_page(&page).await?;
-            *idle = IDLE.0;
-            if page.behind == 0 {
-                // Not sooner than a millisecond after the last poll: what arrives meanwhile goes as one page.
-                sleep(IDLE.0.saturating_sub(began.elapsed())).await;
+        let reads = self.flight.has_room() && pace.is_due();
+        if reads {
+            let began = Instant::now();
+            let page = self.read(reader).await?;
+            pace.polled(began, page.as_ref());
+            if let Some(page) = page {
+                // A process that was frozen since the poll finds out here that it has been replaced.
+                bounded(self.lease.keep(&mut self.connection)).await??;
+                self.send_page(&page).await?;
             }
-            return Ok(landed);
         }
-        if self.flight.is_empty() {
+        if reads && self.flight.is_empty() {
             if self.landed != *reader.position() {
                 // A window that was read to its end before, by somebody who could not say so any more.
                 self.landed = reader.position().clone();
@@ -202,8 +198,10 @@ impl<'o> Owner<'o> {
         let answers = self.flight.answers();
         tokio::select! {
             () = answers.changed.notified() => {}
-            () = self.wake.up() => *idle = IDLE.0,
-            () = sleep(*idle) => *idle = (*idle * 9 / 8).min(IDLE.1),
+            () = self.wake.up() => *pace = Pace::new(),
+            () = sleep_until(pace.due), if self.flight.has_room() => {}
+            // Nothing lands for a while; the lease is to be kept all the same.
+            () = sleep(POLL.1) => {}
             () = self.outbox.shutdown.cancelled() => {}
         }
         Ok(landed)
@@ -300,7 +298,7 @@ impl<'o> Owner<'o> {
             }
             tokio::select! {
                 () = answers.changed.notified() => {}
-                () = sleep(IDLE.1) => {}
+                () = sleep(POLL.1) => {}
                 () = &mut limit => return Err(Stop::Deadline),
             }
         }
@@ -411,6 +409,28 @@ impl<'o> Owner<'o> {
                 self.counters.entry(topic.clone()).or_insert_with(|| self.outbox.metrics.published(topic));
             counter.inc_by(*rows);
         }
+    }
+}
+
+/// When it is polled.
+struct Pace {
+    due: Instant,
+    pause: Duration,
+}
+
+impl Pace {
+    /// At once, and often after that.
+    fn new() -> Self {
+        Self { due: Instant::now(), pause: POLL.0 }
+    }
+
+    fn is_due(&self) -> bool {
+        self.due <= Instant::now()
+    }
+
+    fn polled(&mut self, began: Instant, page: Option<&Page>) {
+        self.pause = if page.is_some() { POLL.0 } else { (self.pause * 9 / 8).min(POLL.1) };
+        self.due = began + if page.is_some_and(|page| page.behind > 0) { Duration::ZERO } else { self.pause };
     }
 }
 

@@ -146,7 +146,7 @@ impl Reader {
     async fn look(&mut self, connection: &mut PgConnection) -> Result<Next, sqlx::Error> {
         loop {
             if let Some(window) = self.position.window.clone() {
-                let Some(keys) = self.keys.as_mut().filter(|keys| keys.is_open()) else {
+                let Some(keys) = self.keys.as_mut().filter(|keys| keys.are_of(&window)) else {
                     let topic = self.topic.clone();
                     let connected = self.keys.take().map(Keys::into_connection);
                     let snap = self.position.snap.clone();
@@ -249,6 +249,9 @@ impl Reader {
             && let Some(keys) = &mut self.keys
         {
             self.next = keys.fetch().await?;
+            if self.next.is_empty() {
+                keys.forget();
+            }
         }
         let (behind, complete) = (self.next.len(), self.next.is_empty());
         Ok(Page { rows, behind, complete, snap: self.position.snap.clone(), window })

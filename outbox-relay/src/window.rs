@@ -40,7 +40,8 @@ pub struct Opening {
 /// The sorted keys of a window. Dropping it frees them.
 pub struct Keys {
     connection: PgConnection,
-    is_open: bool,
+    /// The window's snapshot, until the window is over.
+    window: Option<Snapshot>,
 }
 
 impl Opening {
@@ -80,7 +81,7 @@ impl Opening {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        Ok(Keys { connection, is_open: true })
+        Ok(Keys { connection, window: Some(self.window.snap) })
     }
 }
 
@@ -91,14 +92,14 @@ impl Keys {
         Ok(sqlx::query_as(fetch).fetch_all(&mut self.connection).await?.into())
     }
 
-    /// Whether they are of the present window.
-    pub fn is_open(&self) -> bool {
-        self.is_open
+    /// Whether they are of this window. Those of another one would let all of it be passed over.
+    pub fn are_of(&self, window: &Window) -> bool {
+        self.window.as_ref() == Some(&window.snap)
     }
 
     /// The window is over.
     pub fn forget(&mut self) {
-        self.is_open = false;
+        self.window = None;
     }
 
     /// For the next window.

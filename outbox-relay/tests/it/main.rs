@@ -1,6 +1,7 @@
 //! The relay as it is run, a process beside a real PostgreSQL and a real Kafka, seen only through its contract: its
 //! flags, its admin port, the tables of the outbox, and the records in the topics.
 
+mod backlog;
 mod clusters;
 mod crash;
 mod failover;

@@ -43,7 +43,10 @@ async fn topics_without_permission_wait_alone_and_catch_up_in_order() -> anyhow:
     let (found, said) = operator(&scene, &["status"])?;
     assert!(found && said.contains("topic beta waits") && said.contains("topic gamma waits"), "{said}");
     assert!(said.to_lowercase().contains("authoriz"), "an operator is not told why: {said}");
-    assert_eq!(relay.metric("outbox_lanes").await?, 2.0);
+    until("the metric follows", WITHIN, || async {
+        Ok((relay.metric("outbox_lanes").await? == 2.0).then_some(()))
+    })
+    .await?;
     assert_eq!(scene.count("parked").await?, 0, "no event is at fault");
 
     for topic in [&beta, &gamma] {
