@@ -19,7 +19,7 @@ export ORDERLY_KAFKA_LIBS ?= $(CURDIR)/target/kafka-libs
 # What `make up` needs from Debian: a C compiler for librdkafka, PostgreSQL's server, Java and Maven for Kafka.
 PACKAGES := build-essential pkg-config zlib1g-dev default-jre-headless maven postgresql
 
-.PHONY: help up down clean status build test lint fmt docs proto-lint deny tools system rust kafka
+.PHONY: help up down clean status build test soak lint fmt docs proto-lint deny tools system rust kafka
 
 help: ## Show this
 	@printf 'Orderly: an event-driven order platform.\n\n'
@@ -60,6 +60,10 @@ test: system rust kafka lint ## Run all that CI checks: formatting, lints, proto
 lint: rust proto-lint ## Check formatting, clippy and the protos
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
+
+soak: system rust kafka ## Kill relays, PostgreSQL and Kafka under load for 40 minutes, and see that nothing is lost
+	@cargo build --release --workspace --locked
+	@cargo test --release --locked -p outbox-relay --test it -- --ignored --nocapture --test-threads 1 soak
 
 fmt: rust ## Format the code
 	@cargo fmt --all

@@ -65,24 +65,23 @@ impl Position {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Makes the position durable. No row changed means that the lease is gone.
+    /// Makes the position durable, and returns how large the cursor's table is; `None` when the lease is gone.
     pub async fn save(
         &self,
         lease: &Lease,
         published_id: i64,
         connection: &mut PgConnection,
-    ) -> Result<bool, sqlx::Error> {
+    ) -> Result<Option<i64>, sqlx::Error> {
         let window = self.window.as_ref();
-        let done = sqlx::query(include_str!("sql/advance.sql"))
+        sqlx::query_scalar(include_str!("sql/advance.sql"))
             .bind(lease.epoch)
             .bind(lease.owner)
             .bind(&self.snap.text)
             .bind(window.map(|window| &window.snap.text))
             .bind(window.map_or(0, |window| window.id))
             .bind(published_id)
-            .execute(connection)
-            .await?;
-        Ok(done.rows_affected() == 1)
+            .fetch_optional(connection)
+            .await
     }
 }
 

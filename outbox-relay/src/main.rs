@@ -34,7 +34,9 @@ fn main() -> ExitCode {
 }
 
 fn start(command: &Command) -> anyhow::Result<bool> {
-    let runtime = tokio::runtime::Runtime::new()?;
+    // One worker: an outbox waits for PostgreSQL and hands over to librdkafka's threads, and with more of them it would
+    // be woken on another one each time.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let _entered = runtime.enter();
     let guard =
         telemetry::init("outbox-relay", VERSION, &command.config().server.log).context("telemetry")?;

@@ -2,53 +2,49 @@
 
 mod give;
 mod lanes;
+mod pace;
 mod refusals;
+mod watch;
 
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     pin::pin,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use prometheus_client::metrics::counter::Counter;
-use sqlx::{PgConnection, Row as _};
+use sqlx::PgConnection;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::{
     cursor::Position,
-    flight::{Flight, Sent},
+    flight::Flight,
     lease::{self, Lease},
     outbox::Outbox,
     producer::Refusal,
     reader::{Next, Page, Reader},
-    ring,
     session::{self, Session},
     state::Phase,
     stop::{Stop, bounded},
     wake::Wake,
 };
 
-use self::{lanes::Lane, refusals::Holds};
+use self::{
+    lanes::Lane,
+    pace::{POLL, Pace},
+    refusals::Holds,
+    watch::WATCH,
+};
 
-/// How long after a poll the next one comes, which tokio's timer makes a millisecond more: what arrives meanwhile goes as
-/// one page. In an idle outbox it grows from the first to the second, to about a ninth of the time since the last event.
-/// A writer that has been quiet for 50 ms wakes it (`outbox::UnitOfWork`).
-const POLL: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(100));
 /// How long what was refused waits: doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// At most this long is the cursor's move only in memory while pages flow.
-const SAVE: Duration = Duration::from_millis(50);
-/// How often metrics and words are renewed.
-const WATCH: Duration = Duration::from_millis(500);
-/// How often the broker is asked again how many partitions a topic has.
-const DOUBT: Duration = Duration::from_secs(60);
-/// How long an acknowledgement may take before it is worth a word.
-const UNANSWERED: Duration = Duration::from_secs(2);
-/// The count of unpublished rows is a query: not more often than this.
-const COUNT: Duration = Duration::from_secs(5);
-const COUNT_UP_TO: i64 = 100_000;
+/// How long the cursor's move is only in memory while pages flow: the first, and up to the second while the cursor's table
+/// grows. Its old row versions can only be reused when no session holds a snapshot that shows them.
+const SAVE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Bytes of the cursor's table above which it grows.
+const CURSOR_BYTES: i64 = 64 << 10;
 
 /// The one who publishes an outbox.
 pub struct Owner<'o> {
@@ -61,6 +57,8 @@ pub struct Owner<'o> {
     /// The last acknowledged id that the durable cursor does not cover yet.
     unsaved: Option<i64>,
     saved: Instant,
+    /// When the cursor is saved again after that.
+    save_after: Duration,
     counted: Option<Instant>,
     watched: Instant,
     /// When the oldest row was appended that is known to wait and is not in flight.
@@ -100,6 +98,7 @@ impl<'o> Owner<'o> {
             landed: position,
             unsaved: None,
             saved: Instant::now(),
+            save_after: SAVE.0,
             counted: None,
             watched: Instant::now(),
             waits_since: None,
@@ -162,9 +161,6 @@ impl<'o> Owner<'o> {
     async fn step(&mut self, reader: &mut Reader, pace: &mut Pace) -> Result<usize, Stop> {
         self.watch().await?;
         let landed = self.land()?;
-        if self.saved.elapsed() >= SAVE {
-            self.save().await?;
-        }
         if !self.lanes.is_empty() {
             self.go_on_lanes().await?;
         }
@@ -182,6 +178,10 @@ impl<'o> Owner<'o> {
                 bounded(self.lease.keep(&mut self.connection)).await??;
                 self.send_page(&page).await?;
             }
+        }
+        if self.saved.elapsed() >= self.save_after {
+            // Not before the poll: what waits there is in more of a hurry.
+            self.save().await?;
         }
         if reads && self.flight.is_empty() {
             if self.landed != *reader.position() {
@@ -324,10 +324,9 @@ impl<'o> Owner<'o> {
         if !self.is_same_kafka().await? {
             return Ok(());
         }
-        if !bounded(self.landed.save(&self.lease, id, &mut self.connection)).await?? {
-            return Err(Stop::Lease(lease::Error::Fenced));
-        }
-        (self.unsaved, self.saved) = (None, Instant::now());
+        let saved = bounded(self.landed.save(&self.lease, id, &mut self.connection)).await??;
+        let table_bytes = saved.ok_or(Stop::Lease(lease::Error::Fenced))?;
+        (self.unsaved, self.saved, self.save_after) = (None, Instant::now(), save_after(table_bytes));
         Ok(())
     }
 
@@ -337,103 +336,21 @@ impl<'o> Owner<'o> {
         bounded(self.lease.release(&mut self.connection)).await??;
         Ok(())
     }
-
-    /// Watches while something else takes its time.
-    async fn while_watching<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Stop> {
-        let mut future = pin!(future);
-        loop {
-            if let Ok(done) = timeout(WATCH, &mut future).await {
-                return Ok(done);
-            }
-            self.watch().await?;
-        }
-    }
-
-    /// Keeps the lease, and says from time to time how things are.
-    async fn watch(&mut self) -> Result<(), Stop> {
-        self.outbox.heartbeat.beat();
-        bounded(self.lease.keep(&mut self.connection)).await??;
-        if Instant::now() >= self.ring_due {
-            let ring = bounded(ring::maintain(&self.lease, &mut self.connection)).await??;
-            self.outbox.metrics.ring_used.set(ring.used);
-            self.outbox.metrics.ring_overdue.set(ring.overdue);
-            self.ring_due = Instant::now() + self.outbox.ring_interval;
-        }
-        if self.watched.elapsed() < WATCH {
-            return Ok(());
-        }
-        self.watched = Instant::now();
-        if self.doubted.elapsed() > DOUBT {
-            self.doubted = Instant::now();
-            self.outbox.producer.doubt_topics();
-        }
-        let oldest = self.flight.oldest().or(self.waits_since);
-        self.outbox.metrics.oldest.set(oldest.map_or(0.0, |oldest| (now() - oldest).max(0.0)));
-        if self.flight.waits().is_some_and(|waits| waits > UNANSWERED) {
-            let trouble = self.outbox.producer.trouble();
-            self.outbox.state.set(Phase::Waiting, format!("Kafka does not acknowledge: {trouble}"));
-            if let Some(reason) = self.outbox.producer.fatal() {
-                return Err(Stop::Producer(reason));
-            }
-        }
-        self.outbox.metrics.held.set(i64::try_from(self.holds.len()).unwrap_or(i64::MAX));
-        self.outbox.metrics.lanes.set(i64::try_from(self.lanes.len()).unwrap_or(i64::MAX));
-        if oldest.is_some() && self.counted.is_none_or(|counted| counted.elapsed() > COUNT) {
-            self.counted = Some(Instant::now());
-            let count = sqlx::query(include_str!("sql/unpublished.sql")).bind(COUNT_UP_TO);
-            let row = bounded(count.fetch_one(&mut self.connection)).await??;
-            self.outbox.metrics.unpublished.set(row.try_get("rows")?);
-        }
-        Ok(())
-    }
-
-    /// What does not flow, by name.
-    fn words(&self) -> String {
-        let mut words = "publishing".to_owned();
-        for (topic, lane) in &self.lanes {
-            words.push_str(&format!("; {topic} waits: {}", lane.reason));
-        }
-        if self.holds.len() > 0 {
-            words.push_str(&format!("; keys held: {}", self.holds.len()));
-        }
-        words
-    }
-
-    fn observe_published(&mut self, page: &Sent) {
-        let now = now();
-        for created_at in &page.created_at {
-            self.outbox.metrics.seconds.observe((now - created_at).max(0.0));
-        }
-        for (topic, rows) in &page.topics {
-            let counter =
-                self.counters.entry(topic.clone()).or_insert_with(|| self.outbox.metrics.published(topic));
-            counter.inc_by(*rows);
-        }
-    }
 }
 
-/// When it is polled.
-struct Pace {
-    due: Instant,
-    pause: Duration,
+/// The larger the cursor's table, the less often it gets another row version.
+fn save_after(table_bytes: i64) -> Duration {
+    let times = u32::try_from(table_bytes / CURSOR_BYTES).unwrap_or(u32::MAX).max(1);
+    SAVE.0.saturating_mul(times.saturating_mul(times)).min(SAVE.1)
 }
 
-impl Pace {
-    /// At once, and often after that.
-    fn new() -> Self {
-        Self { due: Instant::now(), pause: POLL.0 }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn is_due(&self) -> bool {
-        self.due <= Instant::now()
+    #[test]
+    fn a_cursor_whose_table_grows_is_saved_less_often() {
+        let millis = |kibibytes: i64| save_after(kibibytes << 10).as_millis();
+        assert_eq!([0, 32, 127, 128, 192, 1 << 20].map(millis), [50, 50, 50, 200, 450, 1_000]);
     }
-
-    fn polled(&mut self, began: Instant, page: Option<&Page>) {
-        self.pause = if page.is_some() { POLL.0 } else { (self.pause * 9 / 8).min(POLL.1) };
-        self.due = began + if page.is_some_and(|page| page.behind > 0) { Duration::ZERO } else { self.pause };
-    }
-}
-
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64())
 }

@@ -169,6 +169,9 @@ async fn pass(args: &Args, servers: &Servers, held: Option<Duration>) -> anyhow:
                 }
             }
             Part::Live => {
+                if held.is_none() {
+                    live::warm_up(servers, args).await?;
+                }
                 for publisher in publishers(args).filter(|publisher| publisher.is_live()) {
                     pass.live.extend(live::measure(servers, publisher, args, held).await?);
                 }

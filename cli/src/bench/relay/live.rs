@@ -39,6 +39,8 @@ use crate::{load::Latency, output, platform::process::Identity};
 const RATES: [(u64, u64); 5] = [(0, 1), (1, 1), (500, 1), (2000, 1), (10_000, 10)];
 /// What comes before anything is counted.
 const WARM_UP: Duration = Duration::from_secs(3);
+/// How long the broker is warmed up.
+const BROKER_WARM_UP: Duration = Duration::from_secs(20);
 /// How long the first event may take, with the start of a virtual machine, and the last one after its commit.
 const FIRST_WITHIN: Duration = Duration::from_secs(120);
 const LAST_WITHIN: Duration = Duration::from_secs(30);
@@ -70,6 +72,14 @@ pub(super) struct Live {
     pub(super) snapshot_held_seconds: Option<f64>,
 }
 
+/// Lets the broker's virtual machine compile what many small requests need, so that the first who is measured is not the
+/// one that pays for it.
+pub(super) async fn warm_up(servers: &Servers, args: &Args) -> anyhow::Result<()> {
+    output::note("warming the broker up with small requests");
+    let outbox = Outbox::create(servers, Publisher::Relay, "live-warm-up", args.cloud_events).await?;
+    rates(servers, Publisher::Relay, outbox, BROKER_WARM_UP, None, &[(2000, 1)]).await.map(drop)
+}
+
 /// Measures every rate, one after another, on one publisher that stays up.
 pub(super) async fn measure(
     servers: &Servers,
@@ -78,7 +88,21 @@ pub(super) async fn measure(
     held: Option<Duration>,
 ) -> anyhow::Result<Vec<Live>> {
     let purpose = if held.is_some() { "live-held" } else { "live" };
-    let outbox = Arc::new(Outbox::create(servers, publisher, purpose, args.cloud_events).await?);
+    let outbox = Outbox::create(servers, publisher, purpose, args.cloud_events).await?;
+    // All rates together last as long as the snapshot is to be held.
+    let seconds = Duration::from_secs(args.seconds).max(held.unwrap_or_default() / RATES.len() as u32);
+    rates(servers, publisher, outbox, seconds, held, &RATES).await
+}
+
+async fn rates(
+    servers: &Servers,
+    publisher: Publisher,
+    outbox: Outbox,
+    seconds: Duration,
+    held: Option<Duration>,
+    rates: &[(u64, u64)],
+) -> anyhow::Result<Vec<Live>> {
+    let outbox = Arc::new(outbox);
     let running = publisher.start(servers, &outbox)?;
     let ready = first(servers, &outbox, &running).await;
     ready
@@ -87,10 +111,8 @@ pub(super) async fn measure(
         Some(_) => Some(Held::open(servers, &outbox.database).await?),
         None => None,
     };
-    // All rates together last as long as the snapshot is to be held.
-    let seconds = Duration::from_secs(args.seconds).max(held.unwrap_or_default() / RATES.len() as u32);
     let (mut measured, mut next) = (Vec::new(), 1);
-    for (rate, transaction_rows) in RATES {
+    for &(rate, transaction_rows) in rates {
         output::note(format!(
             "live, {}: {rate} events/s, {transaction_rows} in a transaction",
             publisher.name()

@@ -1,0 +1,107 @@
+//! The lease is kept, the ring looked after, and from time to time it is said how things are, whatever else goes on.
+
+use std::{
+    future::Future,
+    pin::pin,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use sqlx::Row as _;
+use tokio::time::{Instant, timeout};
+
+use super::Owner;
+use crate::{
+    flight::Sent,
+    ring,
+    state::Phase,
+    stop::{Stop, bounded},
+};
+
+/// How often metrics and words are renewed.
+pub(super) const WATCH: Duration = Duration::from_millis(500);
+/// How often the broker is asked again how many partitions a topic has.
+const DOUBT: Duration = Duration::from_secs(60);
+/// How long an acknowledgement may take before it is worth a word.
+const UNANSWERED: Duration = Duration::from_secs(2);
+/// The count of unpublished rows is a query: not more often than this.
+const COUNT: Duration = Duration::from_secs(5);
+const COUNT_UP_TO: i64 = 100_000;
+
+impl Owner<'_> {
+    /// Watches while something else takes its time.
+    pub(super) async fn while_watching<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Stop> {
+        let mut future = pin!(future);
+        loop {
+            if let Ok(done) = timeout(WATCH, &mut future).await {
+                return Ok(done);
+            }
+            self.watch().await?;
+        }
+    }
+
+    /// Keeps the lease, and says from time to time how things are.
+    pub(super) async fn watch(&mut self) -> Result<(), Stop> {
+        self.outbox.heartbeat.beat();
+        bounded(self.lease.keep(&mut self.connection)).await??;
+        if Instant::now() >= self.ring_due {
+            let ring = bounded(ring::maintain(&self.lease, &mut self.connection)).await??;
+            self.outbox.metrics.ring_used.set(ring.used);
+            self.outbox.metrics.ring_overdue.set(ring.overdue);
+            self.ring_due = Instant::now() + self.outbox.ring_interval;
+        }
+        if self.watched.elapsed() < WATCH {
+            return Ok(());
+        }
+        self.watched = Instant::now();
+        if self.doubted.elapsed() > DOUBT {
+            self.doubted = Instant::now();
+            self.outbox.producer.doubt_topics();
+        }
+        let oldest = self.flight.oldest().or(self.waits_since);
+        self.outbox.metrics.oldest.set(oldest.map_or(0.0, |oldest| (now() - oldest).max(0.0)));
+        if self.flight.waits().is_some_and(|waits| waits > UNANSWERED) {
+            let trouble = self.outbox.producer.trouble();
+            self.outbox.state.set(Phase::Waiting, format!("Kafka does not acknowledge: {trouble}"));
+            if let Some(reason) = self.outbox.producer.fatal() {
+                return Err(Stop::Producer(reason));
+            }
+        }
+        self.outbox.metrics.held.set(i64::try_from(self.holds.len()).unwrap_or(i64::MAX));
+        self.outbox.metrics.lanes.set(i64::try_from(self.lanes.len()).unwrap_or(i64::MAX));
+        if oldest.is_some() && self.counted.is_none_or(|counted| counted.elapsed() > COUNT) {
+            self.counted = Some(Instant::now());
+            let count = sqlx::query(include_str!("../sql/unpublished.sql")).bind(COUNT_UP_TO);
+            let row = bounded(count.fetch_one(&mut self.connection)).await??;
+            self.outbox.metrics.unpublished.set(row.try_get("rows")?);
+        }
+        Ok(())
+    }
+
+    /// What does not flow, by name.
+    pub(super) fn words(&self) -> String {
+        let mut words = "publishing".to_owned();
+        for (topic, lane) in &self.lanes {
+            words.push_str(&format!("; {topic} waits: {}", lane.reason));
+        }
+        if self.holds.len() > 0 {
+            words.push_str(&format!("; keys held: {}", self.holds.len()));
+        }
+        words
+    }
+
+    pub(super) fn observe_published(&mut self, page: &Sent) {
+        let now = now();
+        for created_at in &page.created_at {
+            self.outbox.metrics.seconds.observe((now - created_at).max(0.0));
+        }
+        for (topic, rows) in &page.topics {
+            let counter =
+                self.counters.entry(topic.clone()).or_insert_with(|| self.outbox.metrics.published(topic));
+            counter.inc_by(*rows);
+        }
+    }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64())
+}
