@@ -29,6 +29,7 @@ use crate::{
     state::Phase,
     stop::{Stop, bounded},
     wake::Wake,
+    window::OPEN_WITHIN,
 };
 
 use self::{
@@ -123,7 +124,7 @@ impl<'o> Owner<'o> {
             Err(stop) => Err(stop),
         };
         self.abandon().await;
-        self.note_overtaken().await?;
+        self.note_overtaken(None).await?;
         match ended {
             Ok(()) | Err(Stop::Deadline) => self.leave().await,
             Err(stop) => Err(stop),
@@ -212,7 +213,19 @@ impl<'o> Owner<'o> {
         loop {
             match bounded(reader.next(&mut self.connection)).await?? {
                 Next::Page(page) => return Ok(Some(page)),
-                Next::Window(opening) => reader.begin(self.while_watching(opening.open()).await??),
+                Next::Window(opening) => {
+                    let shutdown = self.outbox.shutdown.clone();
+                    let opening = async {
+                        tokio::select! {
+                            keys = timeout(OPEN_WITHIN, opening.open()) => Some(keys),
+                            () = shutdown.cancelled() => None,
+                        }
+                    };
+                    match self.while_watching(opening).await? {
+                        Some(keys) => reader.begin(keys.map_err(|_| Stop::Silence)??),
+                        None => return Ok(None),
+                    }
+                }
                 Next::Nothing => return Ok(None),
             }
         }
@@ -235,7 +248,7 @@ impl<'o> Owner<'o> {
             self.careful_until = self.careful_until.max(last_id);
         }
         self.abandon().await;
-        self.note_overtaken().await?;
+        self.note_overtaken(None).await?;
         self.limits.clear();
         self.save().await?;
         if let Some(reason) = self.outbox.producer.fatal() {

@@ -35,11 +35,16 @@ struct Keys {
 
 impl Answers {
     /// The keys of which a later event was acknowledged, or given up on its way, after an earlier one had been refused.
-    /// Answers come in the order of each partition, so what is answered after a refusal was sent after it. Forgets all of
-    /// them: nothing may be on its way.
-    pub fn take_overtaken(&self) -> BTreeSet<TopicKey> {
-        self.tainted.store(false, Ordering::Release);
-        std::mem::take(&mut *lock(&self.keys)).overtaken
+    /// Answers come in the order of each partition, so what is answered after a refusal was sent after it. Forgets those
+    /// of `topic`, or all: nothing of it may be on its way.
+    pub fn take_overtaken(&self, topic: Option<&str>) -> BTreeSet<TopicKey> {
+        let mut keys = lock(&self.keys);
+        let is_of = |key: &TopicKey| topic.is_none_or(|topic| key.0 == topic);
+        keys.refused.retain(|key| !is_of(key));
+        self.tainted.store(!keys.refused.is_empty(), Ordering::Release);
+        let (taken, kept) = std::mem::take(&mut keys.overtaken).into_iter().partition(is_of);
+        keys.overtaken = kept;
+        taken
     }
 
     fn arrived(&self, topic: &str, key: &[u8]) {
@@ -100,7 +105,8 @@ impl Pending {
             (Refusal::Purged { sent: true }, Some(key)) => self.answers.arrived(topic, key),
             (Refusal::Purged { .. }, _) | (_, None) => {}
             (_, Some(key)) if !self.alone => {
-                lock(&self.answers.keys).refused.insert((topic.to_owned(), key.to_vec()));
+                let mut keys = lock(&self.answers.keys);
+                keys.refused.insert((topic.to_owned(), key.to_vec()));
                 self.answers.tainted.store(true, Ordering::Release);
             }
             _ => {}
@@ -136,7 +142,7 @@ mod tests {
     }
 
     fn overtaken(answers: &Answers) -> Vec<TopicKey> {
-        answers.take_overtaken().into_iter().collect()
+        answers.take_overtaken(None).into_iter().collect()
     }
 
     #[test]
@@ -149,6 +155,7 @@ mod tests {
         page.refused(refusal(), "t", Some(b"late"));
         page.acknowledged(|| ("t", Some(b"late")));
         page.acknowledged(|| ("other", Some(b"early")));
+        assert!(answers.take_overtaken(Some("other")).is_empty());
         assert_eq!(overtaken(&answers), [("t".to_owned(), b"late".to_vec())]);
         page.add();
         page.acknowledged(|| ("t", Some(b"early")));

@@ -8,10 +8,7 @@ mod refusal;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -48,8 +45,6 @@ struct Inner {
     main: Arc<Client>,
     /// `batch.size` is a client's, not a topic's: topics with less have another one, for each power of two.
     small: Mutex<BTreeMap<usize, Arc<Client>>>,
-    /// How often connections had been lost when the cluster was last asked for its name.
-    confirmed: AtomicU64,
     /// What the broker has said about each topic, by its name without prefix.
     topics: Mutex<HashMap<String, Known>>,
 }
@@ -87,7 +82,6 @@ impl Producer {
             config: client,
             prefix: config.prefix.clone(),
             small: Mutex::default(),
-            confirmed: AtomicU64::new(0),
             topics: Mutex::default(),
         })))
     }
@@ -103,19 +97,18 @@ impl Producer {
         self.clients().find_map(|client| client.fatal())
     }
 
-    /// Kafka's `cluster.id`. A broker is asked where a connection was lost since the last answer, for at most
-    /// [`ANSWER_WITHIN`]: behind the same address there may be another cluster now. `None` when none answers.
+    /// Kafka's `cluster.id`. A broker is asked where a connection has failed since the last answer, for at most
+    /// [`ANSWER_WITHIN`] and client: behind the same address there may be another cluster now. `None` when none answers.
     pub async fn cluster(&self) -> Option<String> {
-        let lost = self.clients().map(|client| client.lost()).sum();
-        if self.0.confirmed.load(Ordering::Acquire) < lost {
-            let producer = self.clone();
-            let ask = move || producer.0.main.native().fetch_metadata(None, ANSWER_WITHIN).is_ok();
-            if !tokio::task::spawn_blocking(ask).await.unwrap_or(false) {
-                return None;
-            }
-            self.0.confirmed.fetch_max(lost, Ordering::AcqRel);
-        }
-        self.0.main.native().fetch_cluster_id(Duration::ZERO)
+        let clients: Vec<_> = self.clients().collect();
+        let ask = move || clients.iter().map(|client| client.cluster()).collect::<Option<Vec<_>>>();
+        let clusters = match self.clients().any(|client| client.is_doubted()) {
+            true => tokio::task::spawn_blocking(ask).await.ok()?,
+            false => ask(),
+        }?;
+        // Where they differ one of them is wrong; then it is any other than the main client's.
+        let main = clusters.first()?;
+        clusters.iter().find(|cluster| *cluster != main).or(Some(main)).cloned()
     }
 
     /// A topic by its name without prefix, from memory where the broker was asked before.
@@ -185,14 +178,17 @@ impl Producer {
                 .entry_map()
                 .get("max.message.bytes")
                 .and_then(|entry| entry.value.as_deref()?.parse().ok()),
-            Some(Err(RDKafkaErrorCode::RequestTimedOut)) => {
-                return Err(self.away(&"no answer about the topic's settings"));
-            }
-            Some(Err(code)) => {
-                tracing::debug!(topic = name, %code, "the topic's max.message.bytes is not to be had");
+            Some(Err(
+                RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed,
+            )) => {
+                tracing::debug!(topic = name, "the topic's max.message.bytes is not for the relay to see");
                 None
             }
-            None => None,
+            // With a wrong limit whole batches would be refused.
+            Some(Err(code)) => {
+                return Err(self.away(&format!("no answer about the topic's settings: {code}")));
+            }
+            None => return Err(self.away(&"no answer about the topic's settings")),
         };
         Ok(limit.map_or(DEFAULT_LIMIT, |limit: usize| limit.min(DEFAULT_LIMIT)))
     }

@@ -41,6 +41,9 @@ pub async fn rebase(config: &Config, dry_run: bool, out: &mut impl Write) -> any
             let stored = stored.map_or_else(|| "unknown".to_owned(), |stored| stored.to_string());
             writeln!(out, "{name}: from PostgreSQL cluster {stored} to {found}")?;
             if !dry_run {
+                // All of the ring in one statement, which is no poll.
+                let settings = "set statement_timeout = 0; set enable_seqscan = on; set enable_hashjoin = on";
+                sqlx::raw_sql(settings).execute(&mut session.connection).await?;
                 let done = sqlx::query("select unpublished, published from outbox.rebase()");
                 let done = done.fetch_one(&mut session.connection).await?;
                 let (unpublished, published): (Option<i64>, Option<i64>) =

@@ -13,6 +13,8 @@ use crate::cursor::{Snapshot, Window};
 const KEYS: usize = 20_000;
 /// How long PostgreSQL may sort: a backlog of days should not make the relay start over.
 const SORT_WITHIN: Duration = Duration::from_secs(3600);
+/// How long its answer is waited for.
+pub const OPEN_WITHIN: Duration = Duration::from_secs(3600 + 60);
 
 /// Where a row is, and how large.
 #[derive(Clone, Copy, Debug, sqlx::FromRow)]

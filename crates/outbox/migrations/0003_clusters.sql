@@ -13,6 +13,7 @@ begin
     if exists (
         select from outbox.cursor, pg_control_system() as server
         where cursor.system_identifier <> server.system_identifier
+            or pg_snapshot_xmax(cursor.snap) > pg_snapshot_xmax(pg_current_snapshot())
     ) then
         raise exception 'the outbox was made in another PostgreSQL cluster' using
             errcode = 'object_not_in_prerequisite_state',

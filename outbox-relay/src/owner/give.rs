@@ -96,13 +96,12 @@ impl Owner<'_> {
             Err(refusal) => Err(refusal),
             Ok(record) if alone => {
                 let pending = Pending::alone(self.flight.answers());
-                self.send(&record, &pending).await?;
-                self.answer(&pending).await?.map(|()| record.topic)
+                match self.send(&record, &pending).await? {
+                    Ok(()) => self.answer(&pending).await?.map(|()| record.topic),
+                    Err(refusal) => Err(refusal),
+                }
             }
-            Ok(record) => {
-                self.send(&record, &sent.pending).await?;
-                Ok(record.topic)
-            }
+            Ok(record) => self.send(&record, &sent.pending).await?.map(|()| record.topic),
         };
         match refused {
             Ok(topic) => {
@@ -119,13 +118,20 @@ impl Owner<'_> {
         }
     }
 
-    /// Waits for room in the producer's queue.
-    pub(super) async fn send(&mut self, record: &Record<'_>, pending: &Arc<Pending>) -> Result<(), Stop> {
+    /// Waits for room in the producer's queue. The client may refuse the record at once.
+    pub(super) async fn send(
+        &mut self,
+        record: &Record<'_>,
+        pending: &Arc<Pending>,
+    ) -> Result<Result<(), Refusal>, Stop> {
         let producer = self.outbox.producer.clone();
-        while !producer.send(record, pending).map_err(|refusal| Stop::blocked(record.row, refusal))? {
-            self.while_watching(sleep(Duration::from_millis(5))).await?;
+        loop {
+            match producer.send(record, pending) {
+                Ok(true) => return Ok(Ok(())),
+                Ok(false) => self.while_watching(sleep(Duration::from_millis(5))).await?,
+                Err(refusal) => return Ok(Err(refusal)),
+            }
         }
-        Ok(())
     }
 
     /// Waits for the answer to what was sent alone, however long Kafka is away; a shutdown takes it back.

@@ -140,8 +140,14 @@ impl Owner<'_> {
         // Of a refused batch nothing more may be sent after what comes next.
         let purge = |sent| self.outbox.producer.purge(sent);
         take_back(&self.flight.answers(), || given.sent.pending.unanswered() > 0, purge).await;
-        self.note_overtaken().await?;
+        if let Some(name) = given.sent.topics.keys().next() {
+            self.note_overtaken(Some(name)).await?;
+        }
         let refused = match (answer, given.stopped) {
+            // What another Kafka has acknowledged counts for nothing.
+            (Ok(()), _) if given.rows > 0 && !self.is_same_kafka().await? => {
+                Some(self.outbox.producer.trouble())
+            }
             (Ok(()), stopped) => {
                 if given.rows > 0 {
                     self.observe_published(&given.sent);

@@ -70,9 +70,9 @@ impl Owner<'_> {
         Ok(())
     }
 
-    /// Puts on record which keys were overtaken. Nothing may be on its way.
-    pub(super) async fn note_overtaken(&mut self) -> Result<(), Stop> {
-        let overtaken = self.flight.answers().take_overtaken();
+    /// Puts on record which keys of a topic, with prefix, or of all were overtaken. Nothing of it may be on its way.
+    pub(super) async fn note_overtaken(&mut self, topic: Option<&str>) -> Result<(), Stop> {
+        let overtaken = self.flight.answers().take_overtaken(topic);
         if overtaken.is_empty() {
             return Ok(());
         }
@@ -113,8 +113,13 @@ impl Owner<'_> {
         let copy = Row { headers: headers.encode(), partition: None, ..row.clone() };
         let Ok(record) = Record::new(&copy, topic) else { return Ok(()) };
         let pending = Pending::alone(self.flight.answers());
-        self.send(&record, &pending).await?;
-        match self.answer(&pending).await? {
+        let answer = match self.send(&record, &pending).await? {
+            Ok(()) => self.answer(&pending).await?,
+            Err(refusal) => Err(refusal),
+        };
+        match answer {
+            // What another Kafka has acknowledged counts for nothing.
+            Ok(()) if !self.is_same_kafka().await? => {}
             Ok(()) => {
                 let done = sqlx::query(include_str!("../sql/dead_lettered.sql")).bind(row.id);
                 bounded(done.execute(&mut self.connection)).await??;
@@ -134,6 +139,8 @@ impl Owner<'_> {
         for hold in held {
             let (topic, key): (String, Vec<u8>) = (hold.try_get("topic")?, hold.try_get("key")?);
             if hold.try_get("released")? && !self.lanes.contains_key(&topic) {
+                // The cursor passes what was parked first, or it would be read again once the hold is gone.
+                self.settle().await?;
                 self.release(topic, key).await?;
             }
         }
@@ -151,8 +158,10 @@ impl Owner<'_> {
                 Err(refusal) => Err(refusal),
                 Ok(record) => {
                     let pending = Pending::alone(self.flight.answers());
-                    self.send(&record, &pending).await?;
-                    self.answer(&pending).await?
+                    match self.send(&record, &pending).await? {
+                        Ok(()) => self.answer(&pending).await?,
+                        Err(refusal) => Err(refusal),
+                    }
                 }
             };
             match answer {
@@ -165,6 +174,10 @@ impl Owner<'_> {
                     break;
                 }
             }
+        }
+        // What another Kafka has acknowledged counts for nothing.
+        if !self.is_same_kafka().await? {
+            return Ok(());
         }
         let lifted = lift(&self.lease, &mut self.connection, &topic, &key, &published);
         if bounded(lifted).await?? {

@@ -18,16 +18,18 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig},
 };
 
-use super::{Record, Refusal, lock};
+use super::{ANSWER_WITHIN, DEFAULT_LIMIT, Record, Refusal, lock};
 use crate::pending::Pending;
 
 /// How long a turn of the polling thread lasts. rdkafka 0.39 spins for the last millisecond of each.
 const TURN: Duration = Duration::from_secs(10);
-/// The least that librdkafka allows for `message.max.bytes`.
-const LEAST_MESSAGE_BYTES: usize = 1_000;
 
 /// A producer and its thread, which lives as long as the process.
-pub(super) struct Client(BaseProducer<Context>);
+pub(super) struct Client {
+    producer: BaseProducer<Context>,
+    /// What [`Client::lost`] said when a broker was last asked for the cluster.
+    confirmed: AtomicU64,
+}
 
 pub(super) struct Context {
     trouble: Mutex<String>,
@@ -49,15 +51,16 @@ impl Client {
             .set("compression.type", "lz4")
             // A batch is refused as a whole, so it stays below what a topic takes, by more than compression could add.
             .set("batch.size", (limit - limit / 8).to_string())
-            .set("message.max.bytes", limit.max(LEAST_MESSAGE_BYTES).to_string())
+            // Of a record alone, which has been measured against its topic: a batch is bounded above.
+            .set("message.max.bytes", DEFAULT_LIMIT.to_string())
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "131072")
             .create_with_context(Context { trouble: Mutex::new(String::new()), lost: AtomicU64::new(0) })?;
-        let client = Arc::new(Self(producer));
+        let client = Arc::new(Self { producer, confirmed: AtomicU64::new(0) });
         let polled = client.clone();
         let poll = move || {
             loop {
-                polled.0.poll(TURN);
+                polled.producer.poll(TURN);
             }
         };
         thread::Builder::new()
@@ -68,17 +71,37 @@ impl Client {
     }
 
     pub fn native(&self) -> &rdkafka::client::Client<Context> {
-        self.0.client()
+        self.producer.client()
     }
 
     /// What Kafka has last complained about.
     pub fn trouble(&self) -> String {
-        lock(&self.0.context().trouble).clone()
+        lock(&self.producer.context().trouble).clone()
     }
 
-    /// How often a connection was lost, or not to be had. It rises before anything is acknowledged over a new one.
-    pub fn lost(&self) -> u64 {
-        self.0.context().lost.load(Ordering::Acquire)
+    /// The `cluster.id` of those it sends to, asked for anew where a connection has failed since it was last. Blocks for
+    /// up to [`ANSWER_WITHIN`]; `None` when nobody answers.
+    pub fn cluster(&self) -> Option<String> {
+        let lost = self.lost();
+        let known = self.native().fetch_cluster_id(Duration::ZERO);
+        if known.is_some() && self.confirmed.load(Ordering::Acquire) >= lost {
+            return known;
+        }
+        self.native().fetch_metadata(None, ANSWER_WITHIN).ok()?;
+        self.confirmed.fetch_max(lost, Ordering::AcqRel);
+        self.native().fetch_cluster_id(Duration::ZERO)
+    }
+
+    /// Whether [`Client::cluster`] would have to ask.
+    pub fn is_doubted(&self) -> bool {
+        self.confirmed.load(Ordering::Acquire) < self.lost()
+            || self.native().fetch_cluster_id(Duration::ZERO).is_none()
+    }
+
+    /// How often a connection has failed, or was not to be had. librdkafka does not tell of one that was closed in good
+    /// order; then the next question for a topic, within a minute, finds out.
+    fn lost(&self) -> u64 {
+        self.producer.context().lost.load(Ordering::Acquire)
     }
 
     /// The error after which this producer will never send again.
@@ -96,7 +119,7 @@ impl Client {
             base = base.payload(payload.as_slice());
         }
         page.add();
-        match self.0.send(base.headers(owned(&record.headers))) {
+        match self.producer.send(base.headers(owned(&record.headers))) {
             Ok(()) => Ok(true),
             Err((error, _)) => {
                 page.take_back();
@@ -115,7 +138,7 @@ impl Client {
     /// Has everything that is not yet sent answered with an error, and with `sent` what is not yet acknowledged, too.
     pub fn purge(&self, sent: bool) {
         let queue = PurgeConfig::default().queue();
-        self.0.purge(if sent { queue.inflight() } else { queue });
+        self.producer.purge(if sent { queue.inflight() } else { queue });
     }
 }
 

@@ -6,6 +6,7 @@ use outbox::Headers;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
+    error::{KafkaError, RDKafkaErrorCode},
     message::{Headers as _, Message as _},
 };
 use uuid::Uuid;
@@ -49,6 +50,13 @@ struct Place {
     end: i64,
 }
 
+fn is_new(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopicOrPartition)
+    )
+}
+
 impl Records {
     /// Of these topics, named without prefix, and their partitions.
     pub fn of(kafka: &str, prefix: &str, topics: &[(&str, i32)]) -> anyhow::Result<Self> {
@@ -82,7 +90,16 @@ impl Records {
     fn read_on(&mut self) -> anyhow::Result<()> {
         let started = Instant::now();
         for place in &mut self.places {
-            place.end = self.consumer.fetch_watermarks(&place.topic, place.partition, WITHIN)?.1;
+            place.end = loop {
+                match self.consumer.fetch_watermarks(&place.topic, place.partition, WITHIN) {
+                    Ok((_, end)) => break end,
+                    // The topic was made a moment ago, and the broker has not heard of it.
+                    Err(error) if started.elapsed() < WITHIN && is_new(&error) => {
+                        std::thread::sleep(Duration::from_millis(50));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            };
         }
         while let Some(place) = self.places.iter().find(|place| place.next < place.end) {
             anyhow::ensure!(

@@ -54,7 +54,11 @@ async fn small_events_that_are_too_large_together_keep_their_order() -> anyhow::
         if sequence == 200 {
             relay = Some(scene.relay("relay")?);
         }
-        let events = (0..10).map(|key| event(SMALL.0, &format!("k{key}"), sequence, noise(200)));
+        let events = (0..10).map(|key| {
+            // One that just goes, alone.
+            let bytes = if (key, sequence) == (5, 300) { 19_000 } else { 200 };
+            event(SMALL.0, &format!("k{key}"), sequence, noise(bytes))
+        });
         append(&app, events.collect()).await?;
     }
     scene.drained(WITHIN).await?;
