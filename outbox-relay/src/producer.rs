@@ -100,12 +100,15 @@ impl Producer {
     /// Kafka's `cluster.id`. A broker is asked where a connection has failed since the last answer, for at most
     /// [`ANSWER_WITHIN`] and client: behind the same address there may be another cluster now. `None` when none answers.
     pub async fn cluster(&self) -> Option<String> {
-        let clients: Vec<_> = self.clients().collect();
-        let ask = move || clients.iter().map(|client| client.cluster()).collect::<Option<Vec<_>>>();
-        let clusters = match self.clients().any(|client| client.is_doubted()) {
-            true => tokio::task::spawn_blocking(ask).await.ok()?,
-            false => ask(),
-        }?;
+        let known: Option<Vec<_>> = self.clients().map(|client| client.known_cluster()).collect();
+        let clusters = match known {
+            Some(known) => known,
+            None => {
+                let clients: Vec<_> = self.clients().collect();
+                let ask = move || clients.iter().map(|client| client.cluster()).collect::<Option<Vec<_>>>();
+                tokio::task::spawn_blocking(ask).await.ok()??
+            }
+        };
         // Where they differ one of them is wrong; then it is any other than the main client's.
         let main = clusters.first()?;
         clusters.iter().find(|cluster| *cluster != main).or(Some(main)).cloned()

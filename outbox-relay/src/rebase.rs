@@ -6,14 +6,14 @@
 
 use std::{io::Write, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer as _},
 };
 use sqlx::Row as _;
 
-use crate::{config::Config, session::Session};
+use crate::{config::Config, lease, session::Session};
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -31,9 +31,7 @@ pub async fn rebase(config: &Config, dry_run: bool, out: &mut impl Write) -> any
         let mut session = Session::open(&source).await.with_context(|| format!("outbox {name}"))?;
         let row =
             sqlx::query(include_str!("sql/observe.sql")).fetch_optional(&mut session.connection).await?;
-        let Some(row) = row else {
-            bail!("outbox {name}: outbox.cursor has no row: run the service's `migrate`")
-        };
+        let row = row.ok_or(lease::Error::NoCursor).with_context(|| format!("outbox {name}"))?;
         let (stored, ahead): (Option<i64>, bool) = (row.try_get("system_identifier")?, row.try_get("ahead")?);
         let found = session.system_identifier;
         if stored.is_some_and(|stored| stored != found) || ahead {

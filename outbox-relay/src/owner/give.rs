@@ -94,13 +94,7 @@ impl Owner<'_> {
         let alone = row.id <= self.careful_until;
         let refused = match Record::new(row, topic) {
             Err(refusal) => Err(refusal),
-            Ok(record) if alone => {
-                let pending = Pending::alone(self.flight.answers());
-                match self.send(&record, &pending).await? {
-                    Ok(()) => self.answer(&pending).await?.map(|()| record.topic),
-                    Err(refusal) => Err(refusal),
-                }
-            }
+            Ok(record) if alone => self.send_alone(&record).await?.map(|()| record.topic),
             Ok(record) => self.send(&record, &sent.pending).await?.map(|()| record.topic),
         };
         match refused {
@@ -118,8 +112,17 @@ impl Owner<'_> {
         }
     }
 
+    /// Sends a record behind which nothing goes before it is answered, and waits for that.
+    pub(super) async fn send_alone(&mut self, record: &Record<'_>) -> Result<Result<(), Refusal>, Stop> {
+        let pending = Pending::alone(self.flight.answers());
+        match self.send(record, &pending).await? {
+            Ok(()) => self.answer(&pending).await,
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
     /// Waits for room in the producer's queue. The client may refuse the record at once.
-    pub(super) async fn send(
+    async fn send(
         &mut self,
         record: &Record<'_>,
         pending: &Arc<Pending>,

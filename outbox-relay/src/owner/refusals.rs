@@ -8,7 +8,6 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use super::{Owner, give::Parking};
 use crate::{
     lease::{self, Lease},
-    pending::Pending,
     producer::{Blame, Record, Refusal},
     reader::{self, Row},
     stop::{Stop, bounded},
@@ -112,12 +111,7 @@ impl Owner<'_> {
         // It keeps its partition: both topics have the same count, and where they have not, the key decides.
         let copy = Row { headers: headers.encode(), partition: None, ..row.clone() };
         let Ok(record) = Record::new(&copy, topic) else { return Ok(()) };
-        let pending = Pending::alone(self.flight.answers());
-        let answer = match self.send(&record, &pending).await? {
-            Ok(()) => self.answer(&pending).await?,
-            Err(refusal) => Err(refusal),
-        };
-        match answer {
+        match self.send_alone(&record).await? {
             // What another Kafka has acknowledged counts for nothing.
             Ok(()) if !self.is_same_kafka().await? => {}
             Ok(()) => {
@@ -156,13 +150,7 @@ impl Owner<'_> {
             let Ok(at) = self.topic(&topic).await? else { break };
             let answer = match Record::new(row, at) {
                 Err(refusal) => Err(refusal),
-                Ok(record) => {
-                    let pending = Pending::alone(self.flight.answers());
-                    match self.send(&record, &pending).await? {
-                        Ok(()) => self.answer(&pending).await?,
-                        Err(refusal) => Err(refusal),
-                    }
-                }
+                Ok(record) => self.send_alone(&record).await?,
             };
             match answer {
                 Ok(()) => published.push(row.id),

@@ -79,23 +79,20 @@ impl Client {
         lock(&self.producer.context().trouble).clone()
     }
 
-    /// The `cluster.id` of those it sends to, asked for anew where a connection has failed since it was last. Blocks for
-    /// up to [`ANSWER_WITHIN`]; `None` when nobody answers.
-    pub fn cluster(&self) -> Option<String> {
-        let lost = self.lost();
-        let known = self.native().fetch_cluster_id(Duration::ZERO);
-        if known.is_some() && self.confirmed.load(Ordering::Acquire) >= lost {
-            return known;
-        }
-        self.native().fetch_metadata(None, ANSWER_WITHIN).ok()?;
-        self.confirmed.fetch_max(lost, Ordering::AcqRel);
-        self.native().fetch_cluster_id(Duration::ZERO)
+    /// The `cluster.id` of those it sends to; `None` where a connection has failed since it was asked for.
+    pub fn known_cluster(&self) -> Option<String> {
+        let is_confirmed = self.confirmed.load(Ordering::Acquire) >= self.lost();
+        is_confirmed.then(|| self.native().fetch_cluster_id(Duration::ZERO)).flatten()
     }
 
-    /// Whether [`Client::cluster`] would have to ask.
-    pub fn is_doubted(&self) -> bool {
-        self.confirmed.load(Ordering::Acquire) < self.lost()
-            || self.native().fetch_cluster_id(Duration::ZERO).is_none()
+    /// The same, asked for where it is not known. Blocks for up to [`ANSWER_WITHIN`]; `None` when nobody answers.
+    pub fn cluster(&self) -> Option<String> {
+        let lost = self.lost();
+        self.known_cluster().or_else(|| {
+            self.native().fetch_metadata(None, ANSWER_WITHIN).ok()?;
+            self.confirmed.fetch_max(lost, Ordering::AcqRel);
+            self.native().fetch_cluster_id(Duration::ZERO)
+        })
     }
 
     /// How often a connection has failed, or was not to be had. librdkafka does not tell of one that was closed in good

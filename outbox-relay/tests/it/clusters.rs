@@ -26,7 +26,7 @@ async fn a_restored_outbox_goes_on_after_a_rebase_and_loses_nothing() -> anyhow:
     let relay = scene.relay("relay")?;
     let writers = Writers::start_with(&scene, LOAD, TOPICS)?;
     relay.says("late waits").await?;
-    publishes(&relay, 200.0).await?;
+    relay.publishes(200.0, WITHIN).await?;
     relay.kill()?;
     let (before, tally) = (writers.tally().committed(), writers.tally());
     until("more is committed", WITHIN, || async { Ok((tally.committed() > before + 100).then_some(())) })
@@ -55,10 +55,9 @@ async fn a_restored_outbox_goes_on_after_a_rebase_and_loses_nothing() -> anyhow:
     assert!(!again && said.contains("belongs to its PostgreSQL"), "{said}");
 
     let writers = Writers::start_with(&scene, Load { seed: 6, ..LOAD }, TOPICS)?;
-    publishes(&relay, 200.0).await?;
+    relay.publishes(200.0, WITHIN).await?;
     scene.create_topic("late", 2, &[]).await?;
-    until("the lane is gone", WITHIN, || async { Ok((scene.count("lane").await? == 0).then_some(())) })
-        .await?;
+    scene.emptied("lane", WITHIN).await?;
     let second = writers.stop().await?;
     for tally in [first, second] {
         scene.judge_with(&tally, LOAD.payload, TOPICS).await?;
@@ -88,11 +87,4 @@ async fn another_kafka_is_refused_until_a_rebase() -> anyhow::Result<()> {
     arrive(&mut scene.records()?, "gamma", "k", &[2]).await?;
     scene.drained(WITHIN).await?;
     scene.end()
-}
-
-async fn publishes(relay: &crate::relay::Relay, events: f64) -> anyhow::Result<()> {
-    until("events are published", WITHIN, || async {
-        Ok((relay.metric("outbox_published_total").await? >= events).then_some(()))
-    })
-    .await
 }

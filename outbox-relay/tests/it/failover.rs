@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use nix::sys::signal::Signal;
 use outbox::UnitOfWork;
 use sqlx::PgPool;
@@ -48,10 +47,10 @@ async fn when_the_owner_is_stopped_the_other_takes_over_at_once() -> anyhow::Res
     let scene = Scene::set().await?;
     let (owner, standby) = two(&scene).await?;
     let writers = Writers::start(&scene, LOAD)?;
-    publishes(&owner, 100.0, WITHIN).await?;
+    owner.publishes(100.0, WITHIN).await?;
     let stopped = Instant::now();
     owner.signal(Signal::SIGTERM)?;
-    publishes(&standby, 1.0, STOPPED).await?;
+    standby.publishes(1.0, STOPPED).await?;
     report("after SIGTERM to the owner the other published within", stopped)?;
     assert_eq!(owner.terminate().await?, Some(0));
     let tally = writers.stop().await?;
@@ -65,7 +64,7 @@ async fn an_owner_that_was_frozen_adds_only_repeats() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
     let (owner, standby) = two(&scene).await?;
     let writers = Writers::start(&scene, LOAD)?;
-    publishes(&owner, 100.0, WITHIN).await?;
+    owner.publishes(100.0, WITHIN).await?;
     owner.signal(Signal::SIGSTOP)?;
     // The moment of the takeover is the worst one to come back.
     until("the standby takes the lease", WITHIN, || async {
@@ -74,7 +73,7 @@ async fn an_owner_that_was_frozen_adds_only_repeats() -> anyhow::Result<()> {
     .await?;
     owner.signal(Signal::SIGCONT)?;
     owner.says("standing by").await?;
-    publishes(&standby, 100.0, WITHIN).await?;
+    standby.publishes(100.0, WITHIN).await?;
     let tally = writers.stop().await?;
     let verdict = scene.judge(&tally, LOAD.payload).await?;
     writeln!(std::io::stderr(), "failover: an owner was frozen, {verdict}")?;
@@ -108,15 +107,6 @@ fn arrives(id: Uuid, records: &mut Records, within: Duration) -> anyhow::Result<
         anyhow::ensure!(started.elapsed() < within, "event {id} has not arrived within {within:?}");
     }
     Ok(())
-}
-
-/// Waits until a relay has published so many events.
-async fn publishes(relay: &Relay, events: f64, within: Duration) -> anyhow::Result<()> {
-    until("events are published", within, || async {
-        let published = relay.metric("outbox_published_total").await.context("the number of events")?;
-        Ok((published >= events).then_some(()))
-    })
-    .await
 }
 
 fn report(what: &str, since: Instant) -> anyhow::Result<()> {

@@ -17,10 +17,7 @@ const MEMORY_MIB: u64 = 128;
 
 async fn publishes(relay: &Relay, more: f64) -> anyhow::Result<()> {
     let before = relay.metric("outbox_published_total").await?;
-    until("events are published", WITHIN, || async {
-        Ok((relay.metric("outbox_published_total").await? >= before + more).then_some(()))
-    })
-    .await
+    relay.publishes(before + more, WITHIN).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -57,7 +57,6 @@ async fn topics_without_permission_wait_alone_and_catch_up_in_order() -> anyhow:
     for topic in ["beta", "gamma"] {
         arrive(&mut records, topic, "k", &[1, 2, 3, 4, 5]).await?;
     }
-    until("no lane is left", WITHIN, || async { Ok((scene.count("lane").await? == 0).then_some(())) })
-        .await?;
+    scene.emptied("lane", WITHIN).await?;
     scene.end()
 }

@@ -33,6 +33,11 @@ pub struct Chaos {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_arrives_is_what_was_committed_however_relays_end() -> anyhow::Result<()> {
+    repeatable(prove).await
+}
+
+/// Runs a proof with its seed and for its time, and says how to repeat one that fails.
+pub async fn repeatable(prove: impl AsyncFnOnce(u64, Duration) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let seed = number("ORDERLY_PROOF_SEED")?.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let seconds = number("ORDERLY_PROOF_SECONDS")?.unwrap_or(SECONDS);
     let repeat = format!("repeat it with ORDERLY_PROOF_SEED={seed} ORDERLY_PROOF_SECONDS={seconds}");

@@ -91,6 +91,15 @@ impl Relay {
         .await
     }
 
+    /// Waits until it has published so many events.
+    pub async fn publishes(&self, events: f64, bound: Duration) -> anyhow::Result<()> {
+        until("events are published", bound, || async {
+            let published = self.metric("outbox_published_total").await.context("the number of events")?;
+            Ok((published >= events).then_some(()))
+        })
+        .await
+    }
+
     /// The sum of a metric over its labels; 0 where it is not there.
     pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
         let text = self.get("/metrics").await?.context("the admin port is closed")?;

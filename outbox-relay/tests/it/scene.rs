@@ -194,6 +194,14 @@ impl Scene {
         .await
     }
 
+    /// Waits until a table of the outbox has no rows.
+    pub async fn emptied(&self, table: &str, within: Duration) -> anyhow::Result<()> {
+        until(&format!("outbox.{table} is empty"), within, || async {
+            Ok((self.count(table).await? == 0).then_some(()))
+        })
+        .await
+    }
+
     /// Waits until so few events wait, because writers go on.
     pub async fn drained_but(&self, few: u64, within: Duration) -> anyhow::Result<()> {
         let waiting = "select count(*) from outbox.event, outbox.cursor

@@ -38,8 +38,7 @@ async fn a_key_with_two_refused_events_can_be_released_twice() -> anyhow::Result
         assert!(done, "{said}");
         arrive(&mut records, SMALL.0, "k", expected).await?;
     }
-    until("nothing is held", WITHIN, || async { Ok((scene.count("hold").await? == 0).then_some(())) })
-        .await?;
+    scene.emptied("hold", WITHIN).await?;
     scene.end()
 }
 
@@ -61,13 +60,7 @@ async fn small_events_that_are_too_large_together_keep_their_order() -> anyhow::
         });
         append(&app, events.collect()).await?;
     }
-    scene.drained(WITHIN).await?;
-    let mut records = Records::of(&scene.servers.kafka, &scene.prefix, &[SMALL])?;
-    let records = records.read_to_the_end()?;
-    for key in 0..10 {
-        let found = sequences(records, SMALL.0, &format!("k{key}"));
-        assert!(found.is_sorted() && found.len() == 400, "k{key}: {found:?}");
-    }
+    arrived_in_order(&scene, |_| 400).await?;
     assert_eq!(scene.count("parked").await?, 0);
     drop(relay);
     scene.end()
@@ -86,14 +79,7 @@ async fn a_large_event_in_a_live_stream_delays_no_other_key_into_disorder() -> a
         });
         append(&app, events.collect()).await?;
     }
-    scene.drained(WITHIN).await?;
-    let mut records = Records::of(&scene.servers.kafka, &scene.prefix, &[SMALL])?;
-    let records = records.read_to_the_end()?;
-    for key in 0..10 {
-        let found = sequences(records, SMALL.0, &format!("k{key}"));
-        let all = if key == 3 { 99 } else { 200 };
-        assert!(found.is_sorted() && found.len() == all, "k{key}: {found:?}");
-    }
+    arrived_in_order(&scene, |key| if key == 3 { 99 } else { 200 }).await?;
     assert_eq!((scene.count("hold").await?, scene.count("parked").await?), (1, 101));
     scene.end()
 }
@@ -131,12 +117,23 @@ async fn a_lane_that_catches_up_beside_refused_batches_keeps_its_order() -> anyh
     scene.free_lease().await?;
     let _relay = scene.relay("second")?;
     scene.drained(WITHIN).await?;
-    until("no lane is left", WITHIN, || async { Ok((scene.count("lane").await? == 0).then_some(())) })
-        .await?;
+    scene.emptied("lane", WITHIN).await?;
     let mut records = Records::of(&scene.servers.kafka, &scene.prefix, &[("late", 1)])?;
     let found = sequences(records.read_to_the_end()?, "late", "k");
     assert_eq!(found, (1..=last).collect::<Vec<_>>());
     scene.end()
+}
+
+/// Waits until all is published, and looks whether each key has so many events, in order.
+async fn arrived_in_order(scene: &Scene, events: impl Fn(usize) -> usize) -> anyhow::Result<()> {
+    scene.drained(WITHIN).await?;
+    let mut records = Records::of(&scene.servers.kafka, &scene.prefix, &[SMALL])?;
+    let records = records.read_to_the_end()?;
+    for key in 0..10 {
+        let found = sequences(records, SMALL.0, &format!("k{key}"));
+        assert!(found.is_sorted() && found.len() == events(key), "k{key}: {found:?}");
+    }
+    Ok(())
 }
 
 /// Nothing that a compression could make smaller.

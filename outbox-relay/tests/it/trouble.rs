@@ -3,29 +3,23 @@
 
 use std::{io::Write as _, process::Command, time::Duration};
 
-use anyhow::Context as _;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use testkit::until;
 use tokio::time::sleep;
 
 use crate::{
-    proof::{number, rage},
+    proof::{rage, repeatable},
     scene::{Scene, Topics},
     writers::{Load, SMALL, Writers},
 };
 
-/// How long it goes on by default.
-const SECONDS: u64 = 12;
 const PAYLOAD: usize = 200;
 const TROUBLE: Topics = &[("alpha", 6), ("late", 3), (SMALL, 2)];
 const WITHIN: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_events_and_a_late_topic_disturb_no_other() -> anyhow::Result<()> {
-    let seed = number("ORDERLY_PROOF_SEED")?.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    let seconds = number("ORDERLY_PROOF_SECONDS")?.unwrap_or(SECONDS);
-    let repeat = format!("repeat it with ORDERLY_PROOF_SEED={seed} ORDERLY_PROOF_SECONDS={seconds}");
-    prove(seed, Duration::from_secs(seconds)).await.context(repeat)
+    repeatable(prove).await
 }
 
 async fn prove(seed: u64, duration: Duration) -> anyhow::Result<()> {
@@ -47,8 +41,7 @@ async fn prove(seed: u64, duration: Duration) -> anyhow::Result<()> {
     let tally = writers.stop().await?;
     let mut last = scene.relay("last")?;
     scene.drained(WITHIN).await?;
-    until("no lane is left", WITHIN, || async { Ok((scene.count("lane").await? == 0).then_some(())) })
-        .await?;
+    scene.emptied("lane", WITHIN).await?;
     until("no key is held", WITHIN, || async {
         for (topic, key) in held(&scene).await? {
             release(&scene, &topic, &key, "--discard")?;
