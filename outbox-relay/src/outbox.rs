@@ -101,6 +101,6 @@ impl Outbox {
         self.metrics.up.set(1);
         self.metrics.epoch.set(lease.epoch);
         self.state.set(Phase::Publishing, "publishing");
-        Owner::new(self, session, lease, position)?.publish().await
+        Owner::new(self, session, lease, position).publish().await
     }
 }

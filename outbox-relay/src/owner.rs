@@ -25,7 +25,7 @@ use crate::{
     outbox::Outbox,
     producer::Refusal,
     reader::{Next, Page, Reader},
-    session::{self, Session},
+    session::{Server, Session},
     state::Phase,
     stop::{Stop, bounded},
     wake::Wake,
@@ -51,6 +51,7 @@ const CURSOR_BYTES: i64 = 64 << 10;
 pub struct Owner<'o> {
     outbox: &'o Outbox,
     connection: PgConnection,
+    server: Server,
     lease: Lease,
     flight: Flight,
     /// Everything up to here is acknowledged.
@@ -84,14 +85,8 @@ pub struct Owner<'o> {
 
 impl<'o> Owner<'o> {
     /// Begins at a position that was read with the lease.
-    pub fn new(
-        outbox: &'o Outbox,
-        session: Session,
-        lease: Lease,
-        position: Position,
-    ) -> Result<Self, sqlx::Error> {
-        let options = session::options(&outbox.source)?;
-        Ok(Self {
+    pub fn new(outbox: &'o Outbox, session: Session, lease: Lease, position: Position) -> Self {
+        Self {
             outbox,
             connection: session.connection,
             lease,
@@ -104,7 +99,8 @@ impl<'o> Owner<'o> {
             watched: Instant::now(),
             waits_since: None,
             counters: HashMap::new(),
-            wake: Wake::listen(options),
+            wake: Wake::listen(session.server.options().clone()),
+            server: session.server,
             ring_due: Instant::now(),
             careful_until: 0,
             partitions: HashMap::new(),
@@ -114,7 +110,7 @@ impl<'o> Owner<'o> {
             holds: Holds::default(),
             released: Instant::now(),
             lanes: BTreeMap::new(),
-        })
+        }
     }
 
     /// Publishes until the shutdown, or until the session is of no more use. Nothing is in flight afterwards.
@@ -134,7 +130,7 @@ impl<'o> Owner<'o> {
     async fn flow(&mut self) -> Result<(), Stop> {
         self.holds = bounded(Holds::load(&mut self.connection)).await??;
         self.load_lanes().await?;
-        let mut reader = Reader::new(self.landed.clone(), session::options(&self.outbox.source)?);
+        let mut reader = Reader::new(self.landed.clone(), self.server.clone());
         let (mut pace, mut retry) = (Pace::new(), RETRY.0);
         while !self.outbox.shutdown.is_cancelled() {
             match self.step(&mut reader, &mut pace).await {

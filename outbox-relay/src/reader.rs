@@ -2,14 +2,12 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use sqlx::{
-    PgConnection, Row as _,
-    postgres::{PgConnectOptions, PgRow},
-};
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use tokio::time::Instant;
 
 use crate::{
     cursor::{Position, Snapshot, Window},
+    session::Server,
     window::{Key, Keys, Opening},
 };
 
@@ -77,8 +75,8 @@ pub enum Next {
 pub struct Reader {
     /// Everything up to here has been read.
     position: Position,
-    /// How to connect for the keys of a window.
-    options: PgConnectOptions,
+    /// Where the keys of a window are sorted.
+    server: Server,
     keys: Option<Keys>,
     /// What of the keys comes next.
     next: VecDeque<Key>,
@@ -100,13 +98,13 @@ impl Page {
 
 impl Reader {
     /// Starts at a position that was just read from the database.
-    pub fn new(position: Position, options: PgConnectOptions) -> Self {
-        Self { position, options, keys: None, next: VecDeque::new(), topic: None, polled: None }
+    pub fn new(position: Position, server: Server) -> Self {
+        Self { position, server, keys: None, next: VecDeque::new(), topic: None, polled: None }
     }
 
     /// Reads one topic's rows, from this position to the end of each window that is pinned.
-    pub fn of_topic(position: Position, options: PgConnectOptions, topic: String) -> Self {
-        Self { topic: Some(topic), ..Self::new(position, options) }
+    pub fn of_topic(position: Position, server: Server, topic: String) -> Self {
+        Self { topic: Some(topic), ..Self::new(position, server) }
     }
 
     /// Everything up to here has been read.
@@ -150,7 +148,7 @@ impl Reader {
                     let topic = self.topic.clone();
                     let connected = self.keys.take().map(Keys::into_connection);
                     let snap = self.position.snap.clone();
-                    let opening = Opening::new(&self.options, connected, snap, window, topic);
+                    let opening = Opening::new(&self.server, connected, snap, window, topic);
                     return Ok(Next::Window(Box::new(opening)));
                 };
                 if self.next.is_empty() {

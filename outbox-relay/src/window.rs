@@ -5,9 +5,12 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
-use crate::cursor::{Snapshot, Window};
+use crate::{
+    cursor::{Snapshot, Window},
+    session::Server,
+};
 
 /// Keys that are held in memory.
 const KEYS: usize = 20_000;
@@ -32,7 +35,7 @@ pub struct Key {
 
 /// A window whose keys are to be sorted.
 pub struct Opening {
-    options: PgConnectOptions,
+    server: Server,
     connected: Option<PgConnection>,
     snap: Snapshot,
     window: Window,
@@ -49,19 +52,13 @@ pub struct Keys {
 impl Opening {
     /// Of what `window` shows and `snap` does not, and only of one topic for a lane. `connected` is of an earlier window.
     pub fn new(
-        options: &PgConnectOptions,
+        server: &Server,
         connected: Option<PgConnection>,
         snap: Snapshot,
         window: Window,
         topic: Option<String>,
     ) -> Self {
-        let seconds = format!("{}s", SORT_WITHIN.as_secs());
-        let options = options.clone().disable_statement_logging().options([
-            ("statement_timeout", seconds.as_str()),
-            ("idle_in_transaction_session_timeout", "0"),
-            ("work_mem", "32MB"),
-        ]);
-        Self { options, connected, snap, window, topic }
+        Self { server: server.clone(), connected, snap, window, topic }
     }
 
     /// Sorts the keys.
@@ -71,7 +68,7 @@ impl Opening {
                 sqlx::raw_sql("close all").execute(&mut connection).await?;
                 connection
             }
-            None => self.options.connect().await?,
+            None => connect(&self.server).await?,
         };
         let mut transaction = connection.begin().await?;
         sqlx::query(concat!("declare keys no scroll cursor with hold for\n", include_str!("sql/keys.sql")))
@@ -85,6 +82,16 @@ impl Opening {
         transaction.commit().await?;
         Ok(Keys { connection, window: Some(self.window.snap) })
     }
+}
+
+async fn connect(server: &Server) -> Result<PgConnection, sqlx::Error> {
+    let seconds = format!("{}s", SORT_WITHIN.as_secs());
+    let options = server.options().clone().disable_statement_logging().options([
+        ("statement_timeout", seconds.as_str()),
+        ("idle_in_transaction_session_timeout", "0"),
+        ("work_mem", "32MB"),
+    ]);
+    server.connect(&options).await
 }
 
 impl Keys {

@@ -14,7 +14,6 @@ use crate::{
     flight::take_back,
     lease,
     reader::Reader,
-    session,
     stop::{Stop, bounded},
 };
 
@@ -38,7 +37,7 @@ impl Owner<'_> {
         for lane in bounded(lanes.fetch_all(&mut self.connection)).await?? {
             let topic: String = lane.try_get("topic")?;
             let landed = Position::new(lane.try_get("snap")?, lane.try_get("win")?, lane.try_get("win_id")?)?;
-            let reader = self.lane_reader(landed.clone(), &topic)?;
+            let reader = self.lane_reader(landed.clone(), &topic);
             let reason = lane.try_get("reason")?;
             self.lanes.insert(topic, Lane { reader, landed, reason, due: Instant::now() });
         }
@@ -56,7 +55,7 @@ impl Owner<'_> {
             return Err(Stop::Lease(lease::Error::Fenced));
         }
         let landed = self.landed.clone();
-        let reader = self.lane_reader(landed.clone(), topic)?;
+        let reader = self.lane_reader(landed.clone(), topic);
         tracing::warn!(outbox = self.outbox.source.name, topic, reason, "a topic waits; all others flow");
         self.lanes.insert(topic.to_owned(), Lane { reader, landed, reason, due: Instant::now() + ASK });
         Ok(())
@@ -84,8 +83,8 @@ impl Owner<'_> {
         Ok(())
     }
 
-    fn lane_reader(&self, landed: Position, topic: &str) -> Result<Reader, Stop> {
-        Ok(Reader::of_topic(landed, session::options(&self.outbox.source)?, topic.to_owned()))
+    fn lane_reader(&self, landed: Position, topic: &str) -> Reader {
+        Reader::of_topic(landed, self.server.clone(), topic.to_owned())
     }
 
     async fn turn(&mut self, topic: &str, lane: &mut Lane) -> Result<bool, Stop> {
