@@ -186,7 +186,6 @@ impl<'o> Owner<'o> {
                 self.landed = reader.position().clone();
                 self.unsaved.get_or_insert(0);
             }
-            self.save().await?;
             self.waits_since = None;
             self.outbox.metrics.oldest.set(0.0);
             self.outbox.metrics.unpublished.set(0);
