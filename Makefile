@@ -19,7 +19,7 @@ export ORDERLY_KAFKA_LIBS ?= $(CURDIR)/target/kafka-libs
 # What `make up` needs from Debian: a C compiler for librdkafka, PostgreSQL's server, Java and Maven for Kafka.
 PACKAGES := build-essential pkg-config zlib1g-dev default-jre-headless maven postgresql
 
-.PHONY: help up down clean status build test soak lint fmt docs proto-lint deny tools system rust kafka
+.PHONY: help up down clean status build test soak lint fmt docs proto-lint proto-release deny tools system rust kafka
 
 help: ## Show this
 	@printf 'Orderly: an event-driven order platform.\n\n'
@@ -71,8 +71,13 @@ fmt: rust ## Format the code
 docs: rust ## Write docs/CONFIG.md anew, from the command lines
 	@UPDATE_DOCS=1 cargo test -q --locked -p cli --test config
 
-proto-lint: $(BUF) ## Check the protos against buf's STANDARD rules
+proto-lint: $(BUF) ## Check the protos against buf's STANDARD rules and against the last release
 	@cd proto && '$(BUF)' lint
+	@cd proto && '$(BUF)' breaking --against released.binpb || { echo 'others still send, store and read what was released: keep it, or reserve number and name of what goes' >&2; exit 1; }
+
+proto-release: $(BUF) ## Write proto/released.binpb anew, for a release; fails where it would break the last one
+	@$(MAKE) proto-lint
+	@cd proto && '$(BUF)' build --exclude-source-info -o released.binpb
 
 deny: rust ## Check licences, sources and duplicates of the dependencies (the first run builds cargo-deny: minutes)
 	@test -x '$(TOOLS)/bin/cargo-deny' || cargo install --locked --root '$(TOOLS)' cargo-deny@$(DENY_VERSION)

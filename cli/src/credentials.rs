@@ -12,12 +12,14 @@ use std::{
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-/// The roles that `up` provisions: the superuser, the relay, the auditor, and two a database.
+/// The roles that `up` provisions: the superuser, the relay, the auditor, the operator, and two a database.
 pub const SUPERUSER: &str = "postgres";
 /// Reads the outboxes and moves their cursors.
 pub const RELAY: &str = "orderly_relay";
 /// Reads everything, writes nothing: `verify` and the console.
 pub const AUDIT: &str = "orderly_audit";
+/// Works through dead letters: `dlq` and the console.
+pub const OPERATOR: &str = "orderly_operator";
 
 /// Passwords by role name.
 #[derive(Clone, Default, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, raw_sql};
 
 use crate::{
-    credentials::{AUDIT, Credentials, RELAY},
+    credentials::{AUDIT, Credentials, OPERATOR, RELAY},
     platform::{Database, role_url},
 };
 
@@ -20,7 +20,7 @@ const ADVISORY_LOCK: i64 = 0x6f72_6465_726c_7900;
 /// Every role that [`apply`] creates.
 #[must_use]
 pub fn roles() -> Vec<String> {
-    let mut roles = vec![RELAY.to_owned(), AUDIT.to_owned()];
+    let mut roles = [RELAY, AUDIT, OPERATOR].map(str::to_owned).to_vec();
     roles.extend(Database::ALL.into_iter().flat_map(|database| [database.owner(), database.app()]));
     roles
 }
@@ -117,7 +117,7 @@ async fn create_database(server: &mut PgConnection, database: Database) -> anyho
         &format!(
             "ALTER DATABASE {name} OWNER TO {owner};
              REVOKE ALL ON DATABASE {name} FROM PUBLIC;
-             GRANT CONNECT ON DATABASE {name} TO {app}, {RELAY}, {AUDIT}"
+             GRANT CONNECT ON DATABASE {name} TO {app}, {RELAY}, {AUDIT}, {OPERATOR}"
         ),
     )
     .await

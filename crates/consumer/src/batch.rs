@@ -1,67 +1,231 @@
-//! One batch, one transaction: fence, inbox, effects, outbox.
+//! One batch, one transaction: fence, holds, inbox, effects, dead letters, outbox.
 
-use outbox::UnitOfWork;
+use std::{collections::HashSet, panic::AssertUnwindSafe, time::SystemTime};
+
+use futures_util::FutureExt as _;
+use outbox::{Event, MAX_EVENT_BYTES, UnitOfWork};
 use sqlx::PgPool;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, info_span, warn};
 
-use crate::{Error, HandleError, Handler, Message, Metrics, fence::Fence, inbox};
+use crate::{
+    Error, Handler, Kind, Message, Metrics, Policy, Subscription, Unknown,
+    dead_letter::{self, Letter},
+    error::Failure,
+    fence::Fence,
+    hold, inbox,
+};
 
-/// What stopped a batch.
-pub(crate) enum Failure {
-    /// The record at this index is poison; nothing of the batch has happened.
-    Poison { index: usize, reason: String },
+/// How the records of a batch are run.
+#[derive(Clone, Debug)]
+pub(crate) enum Mode {
+    /// One after the other. What fails takes the whole batch back.
+    Together,
+    /// Each behind a savepoint, so that one that fails is found and the others are not run again.
+    Apart,
+    /// The only record of the batch is not run: its transaction could not be committed.
+    Condemned(Failure),
+}
+
+/// What stopped a batch, of which nothing has happened.
+pub(crate) enum Stopped {
+    /// Some record failed; [`Mode::Apart`] deals with it.
+    Record,
+    /// The partition of the record at this index has to wait with it.
+    Blocked { index: usize, failure: Failure },
     /// The transaction was rolled back, or its outcome is unknown: the inbox makes a second run safe.
     Error(Error),
 }
 
-impl<E: Into<Error>> From<E> for Failure {
+impl<E: Into<Error>> From<E> for Stopped {
     fn from(error: E) -> Self {
         Self::Error(error.into())
     }
 }
 
-/// Applies checked records in their order and commits them with everything they cause.
-pub(crate) async fn apply<H: Handler>(
-    pool: &PgPool,
-    consumer: &str,
-    fence: &Fence,
-    handler: &H,
-    messages: &[Message],
-    metrics: &Metrics,
-) -> Result<(), Failure> {
-    let mut work = UnitOfWork::begin(pool).await?;
-    fence.pass(&mut work).await?;
-    let mut new = inbox::enter(&mut work, consumer, messages).await?;
-    let mut events = Vec::new();
-    let mut effects = Vec::with_capacity(new.len());
-    for (index, message) in messages.iter().enumerate() {
-        // Removing it makes a second occurrence within the batch a repeat.
-        if !new.remove(&(message.source.clone(), message.id.to_string())) {
-            metrics.repeated(&message.topic);
-            continue;
-        }
-        let span = info_span!(
-            "process",
-            otel.name = %format_args!("process {}", message.topic),
-            otel.kind = "consumer",
-            messaging.system = "kafka",
-            messaging.destination.name = message.topic,
-            messaging.destination.partition.id = message.partition,
-            messaging.kafka.offset = message.offset,
-            messaging.message.id = %message.id,
-        );
-        let context = (message.headers.text("traceparent"), message.headers.text("tracestate"));
-        telemetry::propagation::set_parent(&span, context.0, context.1);
-        match handler.handle(&mut work, message).instrument(span).await {
-            Ok(caused) => events.extend(caused),
-            Err(HandleError::Poison { reason }) => return Err(Failure::Poison { index, reason }),
-            Err(HandleError::Sql(error)) => return Err(error.into()),
-        }
-        effects.push(&message.topic);
-    }
-    work.commit(events).await?;
-    for topic in effects {
-        metrics.took_effect(topic);
-    }
-    Ok(())
+/// What every batch of a consumer needs.
+pub(crate) struct Batches<'c, H> {
+    pub pool: &'c PgPool,
+    /// The group, with the deployment's prefix.
+    pub consumer: &'c str,
+    pub subscription: &'c Subscription,
+    pub handler: &'c H,
+    pub metrics: &'c Metrics,
+    pub version: &'static str,
 }
+
+impl<H: Handler> Batches<'_, H> {
+    /// Applies records in their order and commits them with everything they cause.
+    pub async fn apply(&self, fence: &Fence, messages: &[&Message], mode: &Mode) -> Result<(), Stopped> {
+        let mut work = UnitOfWork::begin(self.pool).await?;
+        let any_held = fence.pass(&mut work).await?;
+        let mut held = if any_held {
+            hold::lock(&mut work, self.consumer, messages).await?
+        } else {
+            hold::Held::default()
+        };
+        let mut new = inbox::enter(&mut work, self.consumer, messages).await?;
+        let strangers = dead_letter::known_strangers(&mut work, self.consumer, messages).await?;
+        let (mut events, mut effects, mut letters) = (Vec::new(), Vec::new(), Vec::new());
+        let now = SystemTime::now();
+        for (index, &message) in messages.iter().enumerate() {
+            // Removing it makes a second occurrence within the batch a repeat.
+            let is_new = if message.is_identified() {
+                new.remove(&(message.source.clone(), message.id.to_string()))
+            } else {
+                !strangers.contains(&(message.topic.clone(), message.partition, message.offset))
+            };
+            if !is_new {
+                self.metrics.repeated(&message.topic);
+                continue;
+            }
+            if held.contains(message) {
+                letters.push(Letter::behind(message));
+                continue;
+            }
+            let failure = match self.admit(message, now) {
+                Ok(false) => continue,
+                Ok(true) => match self.run(&mut work, message, mode).await? {
+                    Ok(caused) => {
+                        events.extend(caused);
+                        effects.push(&message.topic);
+                        continue;
+                    }
+                    Err(failure) => failure,
+                },
+                Err(failure) => failure,
+            };
+            match self.policy(message) {
+                _ if failure.kind == Kind::Config => return Err(Stopped::Blocked { index, failure }),
+                Policy::Block => return Err(Stopped::Blocked { index, failure }),
+                Policy::HoldKey => {
+                    let letter = Letter::failed(message, failure, self.version);
+                    held.begin(message, letter.id);
+                    letters.push(letter);
+                }
+                Policy::Skip => letters.push(Letter::failed(message, failure, self.version)),
+            }
+        }
+        if !letters.is_empty() {
+            dead_letter::park(&mut work, self.consumer, &letters).await?;
+            held.save(&mut work, self.consumer).await?;
+            events.extend(
+                letters.iter().filter_map(|letter| letter.copy(self.consumer, self.subscription.group)),
+            );
+        }
+        work.commit(events).await?;
+        for topic in effects {
+            self.metrics.took_effect(topic);
+        }
+        for letter in &letters {
+            if let (Some(failure), Message { topic, partition, offset, .. }) =
+                (&letter.failure, letter.message)
+            {
+                let (id, kind, error) = (letter.id, failure.kind.as_str(), &failure.error);
+                let place = format!("{topic}[{partition}]@{offset}");
+                warn!(consumer = self.consumer, place, %id, kind, error, "a record became a dead letter");
+            }
+            self.metrics.parked(&letter.message.topic, letter.failure.as_ref().map(|failure| failure.kind));
+        }
+        Ok(())
+    }
+
+    /// Whether the handler is to be given the record.
+    fn admit(&self, message: &Message, now: SystemTime) -> Result<bool, Failure> {
+        // Again, for its words.
+        message.clone().identify()?;
+        message.check_age(now)?;
+        let Some(topic) = self.subscription.topic(&message.topic) else { return Ok(false) };
+        if topic.knows(&message.event_type) {
+            return Ok(true);
+        }
+        match topic.unknown {
+            Unknown::Ignore => Ok(false),
+            Unknown::Park => Err(Failure {
+                kind: Kind::Poison,
+                error: format!("event type {} is not known here", message.event_type),
+            }),
+        }
+    }
+
+    fn policy(&self, message: &Message) -> Policy {
+        self.subscription.topic(&message.topic).map(|topic| topic.policy).unwrap_or_default()
+    }
+
+    async fn run(
+        &self,
+        work: &mut UnitOfWork,
+        message: &Message,
+        mode: &Mode,
+    ) -> Result<Result<Vec<Event>, Failure>, Stopped> {
+        match mode {
+            Mode::Together => match call(self.handler, work, message).await? {
+                Ok(events) => Ok(Ok(events)),
+                Err(_) => Err(Stopped::Record),
+            },
+            Mode::Apart => Ok(run_apart(self.handler, work, message).await?),
+            Mode::Condemned(failure) => Ok(Err(failure.clone())),
+        }
+    }
+}
+
+/// Runs one record behind a savepoint; what fails has not happened.
+pub(crate) async fn run_apart<H: Handler>(
+    handler: &H,
+    work: &mut UnitOfWork,
+    message: &Message,
+) -> Result<Result<Vec<Event>, Failure>, Error> {
+    sqlx::raw_sql("savepoint record").execute(&mut **work).await?;
+    let outcome = call(handler, work, message).await?.and_then(check_sizes);
+    let end = match outcome {
+        Ok(_) => "release savepoint record",
+        Err(_) => "rollback to savepoint record; release savepoint record",
+    };
+    sqlx::raw_sql(end).execute(&mut **work).await?;
+    Ok(outcome)
+}
+
+async fn call<H: Handler>(
+    handler: &H,
+    work: &mut UnitOfWork,
+    message: &Message,
+) -> Result<Result<Vec<Event>, Failure>, Error> {
+    let span = info_span!(
+        "process",
+        otel.name = %format_args!("process {}", message.topic),
+        otel.kind = "consumer",
+        messaging.system = "kafka",
+        messaging.destination.name = message.topic,
+        messaging.destination.partition.id = message.partition,
+        messaging.kafka.offset = message.offset,
+        messaging.message.id = %message.id,
+    );
+    let context = (message.headers.text("traceparent"), message.headers.text("tracestate"));
+    telemetry::propagation::set_parent(&span, context.0, context.1);
+    match AssertUnwindSafe(handler.handle(work, message)).catch_unwind().instrument(span).await {
+        Ok(Ok(events)) => Ok(Ok(events)),
+        Ok(Err(error)) => error.blame().map(Err),
+        Err(panic) => {
+            Ok(Err(Failure { kind: Kind::Bug, error: format!("the handler panicked: {}", words(&*panic)) }))
+        }
+    }
+}
+
+/// Before the append, where it would be the batch's fault.
+fn check_sizes(events: Vec<Event>) -> Result<Vec<Event>, Failure> {
+    match events.iter().find(|event| event.size() > MAX_EVENT_BYTES) {
+        None => Ok(events),
+        Some(event) => {
+            let (topic, size) = (event.topic.to_string(), event.size());
+            let error = outbox::Error::TooLarge { topic, size, limit: MAX_EVENT_BYTES };
+            Err(Failure { kind: Kind::Poison, error: error.to_string() })
+        }
+    }
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without words")
+}
+
+/// Places of records, by logical topic.
+pub(crate) type Places = HashSet<(String, i32, i64)>;

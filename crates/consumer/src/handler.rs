@@ -4,14 +4,15 @@ use std::future::Future;
 
 use sqlx::PgConnection;
 
-use crate::Message;
+use crate::{Error, Kind, Message, error::Failure};
 
 /// The effects of a service's records.
 ///
 /// Runs inside the batch's transaction, which may be rolled back and run again: no effect outside the connection, no
-/// network client. Returned events are appended, in their order, as the transaction's last statement.
+/// network client. Returned events are appended, in their order, as the transaction's last statement. Rows that records of
+/// different keys share are locked in one order by all, or deadlocks make batches run again.
 pub trait Handler: Send + Sync + 'static {
-    /// Applies one record. An event type that is unknown here is no error: return no events.
+    /// Applies one record, whose type is one of the subscription's.
     fn handle(
         &self,
         connection: &mut PgConnection,
@@ -28,7 +29,13 @@ pub enum HandleError {
         /// What is wrong, naming the field or type.
         reason: String,
     },
-    /// PostgreSQL refused, or is gone: worth another try.
+    /// No record can: what this installation needs is missing.
+    #[error("{reason}")]
+    Config {
+        /// What is missing.
+        reason: String,
+    },
+    /// PostgreSQL refused, or is gone: its error code decides whether it is worth another try.
     #[error("handler's statement failed")]
     Sql(#[from] sqlx::Error),
 }
@@ -37,5 +44,20 @@ impl HandleError {
     /// A record that can never be processed.
     pub fn poison(reason: impl Into<String>) -> Self {
         Self::Poison { reason: reason.into() }
+    }
+
+    /// Whose fault it is; an error that passes by itself is nobody's.
+    pub(crate) fn blame(self) -> Result<Failure, Error> {
+        match self {
+            Self::Poison { reason } => Ok(Failure { kind: Kind::Poison, error: reason }),
+            Self::Config { reason } => Ok(Failure { kind: Kind::Config, error: reason }),
+            Self::Sql(error) => {
+                let error = Error::from(error);
+                match error.blame() {
+                    Some(kind) => Ok(Failure { kind, error: error.words() }),
+                    None => Err(error),
+                }
+            }
+        }
     }
 }

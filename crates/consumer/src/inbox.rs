@@ -6,13 +6,16 @@ use sqlx::PgConnection;
 
 use crate::Message;
 
-/// Enters the records in their order; the result holds `(source, id)` of those that were not there yet.
+/// Enters the records in their order, also those that will be dead letters; the result holds `(source, id)` of those that were not there yet.
 pub(crate) async fn enter(
     connection: &mut PgConnection,
     consumer: &str,
-    messages: &[Message],
+    messages: &[&Message],
 ) -> Result<HashSet<(String, String)>, sqlx::Error> {
-    let slots: Vec<i16> = messages.iter().map(Message::slot).collect();
+    // What has no identity cannot be known again by it.
+    let messages: Vec<&Message> =
+        messages.iter().copied().filter(|message| message.is_identified()).collect();
+    let slots: Vec<i16> = messages.iter().map(|message| message.slot()).collect();
     let sources: Vec<&str> = messages.iter().map(|message| message.source.as_str()).collect();
     let ids: Vec<String> = messages.iter().map(|message| message.id.to_string()).collect();
     let topics: Vec<&str> = messages.iter().map(|message| message.topic.as_str()).collect();

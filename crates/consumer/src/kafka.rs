@@ -10,6 +10,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, ConsumerContext, Rebalance, StreamConsumer},
     error::KafkaError,
+    types::RDKafkaErrorCode,
 };
 use tracing::{debug, info};
 
@@ -24,31 +25,60 @@ pub struct KafkaArgs {
     pub prefix: String,
 }
 
-/// The partitions that this worker owns, each with its fence epoch once it has one.
+/// The partitions that this worker owns: what was read under one ownership is worth nothing under the next.
 #[derive(Default)]
 pub(crate) struct Ownership {
-    epochs: Mutex<HashMap<(String, i32), i64>>,
+    owned: Mutex<Owned>,
+}
+
+#[derive(Default)]
+struct Owned {
+    /// Ownerships so far.
+    count: u64,
+    partitions: HashMap<(String, i32), Partition>,
+}
+
+#[derive(Clone, Copy)]
+struct Partition {
+    ownership: u64,
+    /// The fence's, once there is one.
+    epoch: Option<i64>,
 }
 
 impl Ownership {
     pub fn epoch(&self, partition: &(String, i32)) -> Option<i64> {
-        self.lock().get(partition).copied()
+        self.lock().partitions.get(partition).and_then(|owned| owned.epoch)
     }
 
-    pub fn set(&self, partition: (String, i32), epoch: i64) {
-        self.lock().insert(partition, epoch);
-    }
-
-    /// A partition that goes and comes back is a new ownership, with a new epoch.
-    fn forget(&self, partitions: &TopicPartitionList) {
-        let mut epochs = self.lock();
-        for element in partitions.elements() {
-            epochs.remove(&(element.topic().to_owned(), element.partition()));
+    pub fn set_epoch(&self, partition: &(String, i32), epoch: i64) {
+        if let Some(owned) = self.lock().partitions.get_mut(partition) {
+            owned.epoch = Some(epoch);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, i32), i64>> {
-        self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The number of the ownership under which a record of this partition is read now; `None` when it is not owned.
+    pub fn current(&self, partition: &(String, i32)) -> Option<u64> {
+        self.lock().partitions.get(partition).map(|owned| owned.ownership)
+    }
+
+    fn begin(&self, partitions: &TopicPartitionList) {
+        let mut owned = self.lock();
+        for element in partitions.elements() {
+            owned.count += 1;
+            let partition = Partition { ownership: owned.count, epoch: None };
+            owned.partitions.insert((element.topic().to_owned(), element.partition()), partition);
+        }
+    }
+
+    fn end(&self, partitions: &TopicPartitionList) {
+        let mut owned = self.lock();
+        for element in partitions.elements() {
+            owned.partitions.remove(&(element.topic().to_owned(), element.partition()));
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Owned> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -67,11 +97,11 @@ impl ConsumerContext for Ownership {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Assign(partitions) => {
-                self.forget(partitions);
+                self.begin(partitions);
                 info!(partitions = partitions.count(), "partitions assigned");
             }
             Rebalance::Revoke(partitions) => {
-                self.forget(partitions);
+                self.end(partitions);
                 info!(partitions = partitions.count(), "partitions revoked");
             }
             Rebalance::Error(error) => debug!(%error, "rebalance failed"),
@@ -81,14 +111,29 @@ impl ConsumerContext for Ownership {
 
 pub(crate) type Client = StreamConsumer<Ownership>;
 
+/// How the members of a group agree on who reads what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// KIP-848: the broker assigns, incrementally; timeouts are the broker's settings.
+    Consumer,
+    /// The members assign, incrementally, for brokers before 4.0.
+    Classic,
+}
+
 /// A member of the group that commits nothing by itself.
-pub(crate) fn client(kafka: &KafkaArgs, group: &str) -> Result<Client, KafkaError> {
-    ClientConfig::new()
+pub(crate) fn client(kafka: &KafkaArgs, group: &str, protocol: Protocol) -> Result<Client, KafkaError> {
+    let mut config = ClientConfig::new();
+    match protocol {
+        Protocol::Consumer => config.set("group.protocol", "consumer"),
+        Protocol::Classic => config
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "6000")
+            .set("heartbeat.interval.ms", "500"),
+    };
+    config
         .set("bootstrap.servers", &kafka.kafka)
         .set("client.id", group)
         .set("group.id", group)
-        // KIP-848: the broker assigns, incrementally; timeouts are the broker's settings.
-        .set("group.protocol", "consumer")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         // For the group's first start only; what existed before it is not skipped.
@@ -101,4 +146,15 @@ pub(crate) fn client(kafka: &KafkaArgs, group: &str) -> Result<Client, KafkaErro
         .set("reconnect.backoff.max.ms", "1000")
         .set("topic.metadata.refresh.interval.ms", "10000")
         .create_with_context(Ownership::default())
+}
+
+/// Whether only a new client can help.
+pub(crate) fn is_lost(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::MessageConsumptionFatal(_))
+}
+
+/// Whether the broker does not speak [`Protocol::Consumer`].
+pub(crate) fn is_unsupported(error: &KafkaError) -> bool {
+    let unsupported = [RDKafkaErrorCode::UnsupportedVersion, RDKafkaErrorCode::UnsupportedFeature];
+    error.rdkafka_error_code().is_some_and(|code| unsupported.contains(&code))
 }

@@ -6,14 +6,23 @@ use sqlx::{AssertSqlSafe, PgPool, migrate::Migrator};
 /// Creates or upgrades the schema `inbox`; the pool belongs to the owner of the database. Safe to repeat.
 pub async fn migrate(pool: &PgPool, roles: &Roles<'_>) -> Result<(), Error> {
     migrator().run(pool).await?;
-    let (app, audit) = (quote_identifier(roles.app), quote_identifier(roles.audit));
+    let [app, audit, operator] = [roles.app, roles.audit, roles.operator].map(quote_identifier);
     let grants = format!(
-        "grant usage on schema inbox to {app}, {audit};
+        "grant usage on schema inbox to {app}, {audit}, {operator};
          grant select on inbox._migrations to {app}, {audit};
          grant select, insert on inbox.message to {app};
+         grant update (seq, processed_at) on inbox.message to {app};
          grant usage on sequence inbox.processing_seq to {app};
-         grant select, insert, update on inbox.fence to {app};
-         grant select on inbox.message, inbox.fence to {audit};"
+         grant execute on function inbox.clear_expired() to {app};
+         grant select, insert, update on inbox.fence, inbox.dead_letter to {app};
+         grant select, insert, update, delete on inbox.key_hold to {app};
+         grant select, update on inbox.replay to {app};
+         grant insert on inbox.audit to {app}, {operator};
+         grant select on inbox.dead_letter, inbox.key_hold, inbox.replay, inbox.audit to {operator};
+         grant update (state, ended_at, replay) on inbox.dead_letter to {operator};
+         grant update (head), delete on inbox.key_hold to {operator};
+         grant insert, update (state, words, next_at, ended_at) on inbox.replay to {operator};
+         grant select on inbox.message, inbox.fence, inbox.dead_letter, inbox.key_hold, inbox.replay, inbox.audit to {audit};"
     );
     sqlx::raw_sql(AssertSqlSafe(grants)).execute(pool).await?;
     Ok(())

@@ -15,7 +15,7 @@ pub enum Error {
     )]
     TooLarge {
         /// Logical topic of the event.
-        topic: &'static str,
+        topic: String,
         /// Key, headers and payload together, in bytes.
         size: usize,
         /// [`crate::MAX_EVENT_BYTES`].

@@ -1,5 +1,7 @@
 //! One event as it is stored and published: CloudEvents 1.0 in Kafka's binary mode.
 
+use std::borrow::Cow;
+
 use prost::{Message, Name};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
@@ -12,7 +14,7 @@ pub struct Event {
     /// UUIDv7, made once: `ce_id`, and with the source the key by which consumers drop repeats.
     pub id: Uuid,
     /// Logical topic, without a deployment's prefix.
-    pub topic: &'static str,
+    pub topic: Cow<'static, str>,
     /// Record key; events of one key keep their order.
     pub key: Option<Vec<u8>>,
     /// `ce_subject`.
@@ -74,7 +76,7 @@ impl Source {
         }
         Event {
             id,
-            topic,
+            topic: Cow::Borrowed(topic),
             key: Some(subject.clone().into_bytes()),
             aggregate_id: Some(subject),
             sequence: Some(i64::from(sequence)),

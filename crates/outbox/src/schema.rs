@@ -15,12 +15,14 @@ pub struct Roles<'a> {
     pub relay: &'a str,
     /// Reads everything, changes nothing.
     pub audit: &'a str,
+    /// Works through dead letters; has no right in the schema `outbox`.
+    pub operator: &'a str,
 }
 
 /// Creates or upgrades the schema `outbox`; the pool belongs to the owner of the database. Safe to repeat.
 pub async fn migrate(pool: &PgPool, roles: &Roles<'_>) -> Result<(), Error> {
     migrator().run(pool).await?;
-    let Roles { app, relay, audit } = *roles;
+    let Roles { app, relay, audit, .. } = *roles;
     let (app, relay, audit) = (quote_identifier(app), quote_identifier(relay), quote_identifier(audit));
     let mut grants = format!(
         "grant usage on schema outbox to {app}, {relay}, {audit};

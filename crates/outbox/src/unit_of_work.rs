@@ -110,7 +110,7 @@ async fn append(connection: &mut PgConnection, events: Vec<Event>, wake: bool) -
     for event in &events {
         let size = event.size();
         if size > MAX_EVENT_BYTES {
-            return Err(Error::TooLarge { topic: event.topic, size, limit: MAX_EVENT_BYTES });
+            return Err(Error::TooLarge { topic: event.topic.to_string(), size, limit: MAX_EVENT_BYTES });
         }
     }
     let count = events.len();

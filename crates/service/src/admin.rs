@@ -86,8 +86,8 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
         Ok(mut words) => {
             // Still ready: what the process serves is served, and a restart alone would mend nothing.
             for heartbeat in &admin.heartbeats {
-                if let Some(reason) = heartbeat.stopped() {
-                    words.push_str(&format!("\n{} stopped: {reason}", heartbeat.name()));
+                if let Some(trouble) = heartbeat.trouble() {
+                    words.push_str(&format!("\n{}: {trouble}", heartbeat.name()));
                 }
             }
             (StatusCode::OK, format!("{words}\n"))

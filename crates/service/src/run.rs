@@ -167,7 +167,8 @@ fn finish(outcome: anyhow::Result<()>) -> ExitCode {
 async fn migrate<A: App>(options: &Options<A::Config>) -> anyhow::Result<()> {
     let pool = database::pool(&options.database, A::NAME)?;
     let app = format!("orderly_{}_app", A::NAME);
-    let roles = Roles { app: &app, relay: "orderly_relay", audit: "orderly_audit" };
+    let roles =
+        Roles { app: &app, relay: "orderly_relay", audit: "orderly_audit", operator: "orderly_operator" };
     A::migrate(&pool, &roles).await.context("migrate")?;
     info!("database is up to date");
     Ok(())

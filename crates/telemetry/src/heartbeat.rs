@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        OnceLock,
+        Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -14,13 +14,13 @@ pub struct Heartbeat {
     name: &'static str,
     started: Instant,
     last: AtomicU64,
-    stopped: OnceLock<String>,
+    trouble: Mutex<Option<String>>,
 }
 
 impl Heartbeat {
     /// A heartbeat that has just beaten.
     pub fn new(name: &'static str) -> Self {
-        Self { name, started: Instant::now(), last: AtomicU64::new(0), stopped: OnceLock::new() }
+        Self { name, started: Instant::now(), last: AtomicU64::new(0), trouble: Mutex::new(None) }
     }
 
     /// Whose heart it is.
@@ -33,14 +33,14 @@ impl Heartbeat {
         self.last.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// The loop beats on but does its work no more, until an operator has mended this and restarted the process.
-    pub fn stop(&self, reason: String) {
-        let _ = self.stopped.set(reason);
+    /// What keeps the loop from its work, or some of it, while it beats on; nothing when that is over.
+    pub fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
-    /// Why the loop does its work no more.
-    pub fn stopped(&self) -> Option<&str> {
-        self.stopped.get().map(String::as_str)
+    /// What keeps the loop from its work.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Time since the last beat.

@@ -47,8 +47,13 @@ impl Database {
             .fetch_one(&mut *connection)
             .await?;
         if !exists {
-            let roles = Roles { app: &app_role, relay: "orderly_relay", audit: "orderly_audit" };
-            for role in [roles.app, roles.relay, roles.audit] {
+            let roles = Roles {
+                app: &app_role,
+                relay: "orderly_relay",
+                audit: "orderly_audit",
+                operator: "orderly_operator",
+            };
+            for role in [roles.app, roles.relay, roles.audit, roles.operator] {
                 let create = format!(
                     "do $$ begin create role {role} login password '{PASSWORD}'; exception when duplicate_object then null; end $$"
                 );

@@ -13,10 +13,14 @@ use rdkafka::{
 pub const TOPICS: [&str; 5] =
     ["order-created", "payment-requests", "payment-results", "order-status", "notification-events"];
 
+/// Where consumers copy what they have parked. The outboxes' own are not made: the relay does without.
+const DEAD_LETTERS: [&str; 3] =
+    ["payment-requests.billing.dlq", "payment-results.order.dlq", "notification-events.notification.dlq"];
+
 const PARTITIONS: i32 = 12;
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// Creates every topic of the platform under a prefix.
+/// Creates the platform's topics under a prefix.
 pub(crate) async fn create(kafka: &str, prefix: &str) -> anyhow::Result<()> {
     let names = names(prefix);
     let topics: Vec<_> =
@@ -36,7 +40,7 @@ pub(crate) async fn delete(kafka: &str, prefix: &str) -> anyhow::Result<()> {
 }
 
 fn names(prefix: &str) -> Vec<String> {
-    TOPICS.iter().map(|topic| format!("{prefix}{topic}")).collect()
+    TOPICS.iter().chain(&DEAD_LETTERS).map(|topic| format!("{prefix}{topic}")).collect()
 }
 
 fn admin(kafka: &str) -> anyhow::Result<AdminClient<DefaultClientContext>> {

@@ -26,7 +26,7 @@ pub fn event(topic: &'static str, key: &str, sequence: i64, payload: Vec<u8>) ->
         headers.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))).into_iter().collect();
     Event {
         id,
-        topic,
+        topic: topic.into(),
         key: Some(key.into()),
         aggregate_id: Some(key.to_owned()),
         sequence: Some(sequence),

@@ -29,7 +29,12 @@ pub const KEYS: i32 = 60;
 
 /// Everybody's password: the servers listen on loopback and live as long as the tests.
 const PASSWORD: &str = "tests-on-loopback";
-const ROLES: Roles<'_> = Roles { app: "relay_tests_app", relay: "orderly_relay", audit: "orderly_audit" };
+const ROLES: Roles<'_> = Roles {
+    app: "relay_tests_app",
+    relay: "orderly_relay",
+    audit: "orderly_audit",
+    operator: "orderly_audit",
+};
 /// What the transactions of the writers are about. An account's row is the lock that every writer of its key holds;
 /// `posting` is the truth about what was committed, which no relay and no ring maintenance ever touches.
 const BUSINESS: &str = "

@@ -306,7 +306,7 @@ pub fn event(id: Uuid, topic: &'static str, key: &str, sequence: i64, payload: u
     }
     Event {
         id,
-        topic,
+        topic: topic.into(),
         key: Some(key.as_bytes().to_vec()),
         aggregate_id: Some(key.to_owned()),
         sequence: Some(sequence),
@@ -329,7 +329,7 @@ async fn append(connection: &mut PgConnection, events: &[Event]) -> sqlx::Result
             values ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(event.id)
-        .bind(event.topic)
+        .bind(&*event.topic)
         .bind(&event.key)
         .bind(&event.aggregate_id)
         .bind(event.sequence)

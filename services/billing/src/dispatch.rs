@@ -3,8 +3,10 @@
 
 use std::error::Error as StdError;
 
-use consumer::dispatch::Dispatch;
+use consumer::dispatch::{Dispatch, Performed};
+use reqwest::StatusCode;
 use tracing::Instrument as _;
+use uuid::Uuid;
 
 use crate::{
     app::Payments,
@@ -21,11 +23,15 @@ impl Dispatch for Payments {
 
     const NAME: &'static str = "provider";
 
+    fn id(intent: &Intent) -> Uuid {
+        intent.payment_id
+    }
+
     async fn claim(&self, limit: i64) -> Result<Vec<Intent>, sqlx::Error> {
         store::claim(&self.pool, limit, LEASE_SECONDS).await
     }
 
-    async fn perform(&self, intent: Intent) -> Result<(), outbox::Error> {
+    async fn perform(&self, intent: Intent) -> Result<Performed, outbox::Error> {
         let span =
             tracing::info_span!("payment", payment_id = %intent.payment_id, order_id = %intent.order_id);
         telemetry::propagation::set_parent(
@@ -38,9 +44,17 @@ impl Dispatch for Payments {
 }
 
 impl Payments {
-    async fn perform_once(&self, intent: Intent) -> Result<(), outbox::Error> {
+    async fn perform_once(&self, intent: Intent) -> Result<Performed, outbox::Error> {
+        // The very first call may still be left out; after it, only the provider knows.
+        if intent.status == Status::Pending && intent.expired && intent.attempts == 1 {
+            self.settle(intent.payment_id, &Command::Refused(Failure::Expired)).await?;
+            return Ok(Performed::Unasked);
+        }
         match self.call(&intent).await {
-            Ok(command) => self.settle(intent.payment_id, &command).await,
+            Ok(command) => {
+                self.settle(intent.payment_id, &command).await?;
+                Ok(Performed::Answered)
+            }
             Err(error) => {
                 let backoff_ms = backoff_ms(intent.attempts);
                 tracing::warn!(
@@ -50,7 +64,8 @@ impl Payments {
                     backoff_ms,
                     "outcome unknown, asking again"
                 );
-                Ok(store::defer(&self.pool, &intent, backoff_ms).await?)
+                store::defer(&self.pool, &intent, backoff_ms).await?;
+                Ok(performed(&error))
             }
         }
     }
@@ -59,13 +74,46 @@ impl Payments {
         if intent.status == Status::Refunding {
             return self.provider.refund(intent).await.map(|()| Command::Refunded);
         }
-        // The very first call may still be left out; after it, only the provider knows.
-        if intent.expired && intent.attempts == 1 {
-            return Ok(Command::Refused(Failure::Expired));
-        }
         Ok(match self.provider.charge(intent).await? {
             Charged::Succeeded { reference } => Command::Charged { reference },
             Charged::Refused(failure) => Command::Refused(failure),
         })
+    }
+}
+
+/// A provider that can say what is wrong with one call is well.
+fn performed(error: &Unknown) -> Performed {
+    match error {
+        Unknown::Lost(_) => Performed::Unavailable,
+        Unknown::Status { status, .. } | Unknown::Body { status }
+            if status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS =>
+        {
+            Performed::Unavailable
+        }
+        Unknown::Status { .. } | Unknown::Body { .. } | Unknown::Amount { .. } => Performed::Answered,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_is_unwell_when_it_says_so_of_itself() {
+        let status = |status: u16| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            [
+                performed(&Unknown::Status { status, code: String::new() }),
+                performed(&Unknown::Body { status }),
+            ]
+        };
+        for unwell in [429, 500, 502, 503, 504] {
+            assert_eq!(status(unwell), [Performed::Unavailable; 2], "{unwell}");
+        }
+        for well in [200, 201, 302, 400, 401, 402, 404, 409] {
+            assert_eq!(status(well), [Performed::Answered; 2], "{well}");
+        }
+        let amount = Unknown::Amount { minor: 1, currency: "EUR".to_owned() };
+        assert_eq!(performed(&amount), Performed::Answered);
     }
 }

@@ -1,6 +1,6 @@
 //! Kafka: one function for each event of `payment-requests`. SQL only; the dispatcher calls the provider afterwards.
 
-use consumer::{HandleError, Handler, Message, Subscription};
+use consumer::{EventType, HandleError, Handler, Limits, Message, Subscription, Topic};
 use outbox::Event;
 use proto::billing::v1::{PaymentRequested, RefundRequested};
 use sqlx::PgConnection;
@@ -15,7 +15,14 @@ use crate::{
 };
 
 /// What billing reads.
-pub const SUBSCRIPTION: Subscription = Subscription { group: "billing", topics: &["payment-requests"] };
+pub const SUBSCRIPTION: Subscription = Subscription {
+    group: "billing",
+    topics: &[Topic::new(
+        "payment-requests",
+        &[EventType::of::<PaymentRequested>(), EventType::of::<RefundRequested>()],
+    )],
+    limits: Limits::DEFAULT,
+};
 
 /// Longer than any provider's tokens.
 const MAX_TOKEN: usize = 512;

@@ -72,6 +72,7 @@ impl service::App for Billing {
             after_commit: self.payments.wake(),
             heartbeat,
             metrics: self.metrics.clone(),
+            version: env!("CARGO_PKG_VERSION"),
         };
         // When the consumer fails, the calls in flight are still brought to their end.
         let stop = shutdown.child_token();

@@ -4,10 +4,11 @@ mod output;
 
 use std::{error::Error, time::Duration};
 
-use consumer::dispatch::Dispatch;
+use consumer::dispatch::{Dispatch, Performed};
 use outbox::UnitOfWork;
 use sqlx::PgPool;
 use tracing::warn;
+use uuid::Uuid;
 
 use crate::{
     domain::{self, Channel},
@@ -41,17 +42,19 @@ impl Dispatch for Deliveries {
     type Intent = Claimed;
     const NAME: &'static str = "notifications";
 
+    fn id(claimed: &Claimed) -> Uuid {
+        claimed.notification_id
+    }
+
     async fn claim(&self, limit: i64) -> Result<Vec<Claimed>, sqlx::Error> {
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
         store::claim(&mut *self.pool.acquire().await?, limit, LEASE).await
     }
 
     /// One attempt. When its outcome cannot be written, the claim runs out and the notification is delivered again,
     /// an e-mail with the same Message-ID, a line with the same notification id.
-    async fn perform(&self, claimed: Claimed) -> Result<(), outbox::Error> {
+    async fn perform(&self, claimed: Claimed) -> Result<Performed, outbox::Error> {
         let delivery = self.deliver(&claimed).await;
+        let performed = performed(&delivery);
         let mut work = UnitOfWork::begin(&self.pool).await?;
         match delivery {
             Ok(()) => store::delivered(&mut work, claimed.notification_id).await?,
@@ -62,7 +65,8 @@ impl Dispatch for Deliveries {
                 store::retry(&mut work, claimed.notification_id, claimed.attempts, wait).await?;
             }
         }
-        work.commit(Vec::new()).await
+        work.commit(Vec::new()).await?;
+        Ok(performed)
     }
 }
 
@@ -74,6 +78,21 @@ impl Deliveries {
             Channel::Email(address) => self.mailer.send(claimed, &address).await?,
         }
         Ok(())
+    }
+}
+
+/// What it tells about the mail server. A line of the log channel counts as an answer: both channels share a breaker,
+/// and an outage of the mail server should hold lines up as little as possible.
+fn performed(delivery: &Result<(), Undelivered>) -> Performed {
+    match delivery {
+        Ok(()) | Err(Undelivered::Log(_)) => Performed::Answered,
+        Err(Undelivered::Email(error)) => match error {
+            DeliveryError::Unreachable(_) | DeliveryError::TimedOut => Performed::Unavailable,
+            // 4xx: not now.
+            DeliveryError::Refused { permanent: false, .. } => Performed::Unavailable,
+            DeliveryError::Refused { permanent: true, .. } => Performed::Answered,
+            DeliveryError::Build(_) => Performed::Unasked,
+        },
     }
 }
 
@@ -91,4 +110,22 @@ fn report(claimed: &Claimed, error: &Undelivered, wait: Duration) {
         error = error as &dyn Error,
         "notification not delivered; trying again"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_mail_server_can_be_unavailable() {
+        let email = |error| performed(&Err(Undelivered::Email(error)));
+        let refused = |code: &str, permanent| DeliveryError::Refused { code: code.to_owned(), permanent };
+        assert_eq!(email(DeliveryError::Unreachable(String::new())), Performed::Unavailable);
+        assert_eq!(email(DeliveryError::TimedOut), Performed::Unavailable);
+        assert_eq!(email(refused("421", false)), Performed::Unavailable);
+        assert_eq!(email(refused("550", true)), Performed::Answered);
+        assert_eq!(email(DeliveryError::Build("no message".into())), Performed::Unasked);
+        assert_eq!(performed(&Err(Undelivered::Log(output::Error::TimedOut))), Performed::Answered);
+        assert_eq!(performed(&Ok(())), Performed::Answered);
+    }
 }

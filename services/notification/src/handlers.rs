@@ -1,6 +1,6 @@
 //! Records of `notification-events`: each becomes an intent row, which the dispatcher delivers.
 
-use consumer::{HandleError, Handler, Message, Subscription};
+use consumer::{EventType, HandleError, Handler, Limits, Message, Subscription, Topic};
 use proto::notification::v1::{NotificationKind, NotificationRequested};
 use sqlx::PgConnection;
 use tracing::debug;
@@ -12,8 +12,11 @@ use crate::{
 };
 
 /// What this service reads.
-pub const SUBSCRIPTION: Subscription =
-    Subscription { group: "notification", topics: &["notification-events"] };
+pub const SUBSCRIPTION: Subscription = Subscription {
+    group: "notification",
+    topics: &[Topic::new("notification-events", &[EventType::of::<NotificationRequested>()])],
+    limits: Limits::DEFAULT,
+};
 
 /// The effects of this service's records.
 #[derive(Clone, Copy, Debug)]

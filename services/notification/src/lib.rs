@@ -67,6 +67,7 @@ impl service::App for Notification {
             after_commit: Arc::clone(&requested),
             heartbeat,
             metrics: self.metrics.clone(),
+            version: env!("CARGO_PKG_VERSION"),
         };
         let mailer = Mailer::new(self.config.smtp.clone(), self.config.mail_from.clone());
         let deliveries = Arc::new(Deliveries { pool: self.pool.clone(), mailer });

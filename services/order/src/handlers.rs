@@ -1,6 +1,6 @@
 //! What the order service does with billing's answers.
 
-use consumer::{HandleError, Handler, Message};
+use consumer::{EventType, HandleError, Handler, Limits, Message, Subscription, Topic};
 use proto::billing::v1::{PaymentFailed, PaymentFailure, PaymentRefunded, PaymentSucceeded};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -9,6 +9,20 @@ use crate::{
     app,
     domain::{Command, Reason},
     error::Error,
+};
+
+/// What the order service reads.
+pub const SUBSCRIPTION: Subscription = Subscription {
+    group: "order",
+    topics: &[Topic::new(
+        "payment-results",
+        &[
+            EventType::of::<PaymentSucceeded>(),
+            EventType::of::<PaymentFailed>(),
+            EventType::of::<PaymentRefunded>(),
+        ],
+    )],
+    limits: Limits::DEFAULT,
 };
 
 /// Handles the records of `payment-results`.

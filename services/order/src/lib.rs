@@ -16,7 +16,7 @@ mod watch;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use consumer::{Consumer, Subscription};
+use consumer::Consumer;
 use outbox::{Roles, quote_identifier};
 use proto::order::v1::order_service_server::OrderServiceServer;
 use service::App;
@@ -33,8 +33,6 @@ use crate::{api::Api, app::Orders, handlers::PaymentResults, watch::Watchers};
 
 /// Requests are small: 1,000 items take about 100 kB.
 const MAX_REQUEST_BYTES: usize = 1024 * 1024;
-
-const SUBSCRIPTION: Subscription = Subscription { group: "order", topics: &["payment-results"] };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -97,13 +95,14 @@ impl App for OrderService {
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
         let consumer = Consumer {
-            subscription: SUBSCRIPTION,
+            subscription: handlers::SUBSCRIPTION,
             kafka: self.config.kafka.clone(),
             pool: self.pool.clone(),
             handler: PaymentResults,
             after_commit: Arc::new(Notify::new()),
             heartbeat,
             metrics: self.metrics.clone(),
+            version: env!("CARGO_PKG_VERSION"),
         };
         Ok(consumer.run(shutdown).await?)
     }

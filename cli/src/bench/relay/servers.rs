@@ -33,7 +33,7 @@ pub(super) const HEAP: &str = "1g";
 const LIBS: &str = "ORDERLY_KAFKA_LIBS";
 /// The roles of the outbox.
 pub(super) const ROLES: ::outbox::Roles<'static> =
-    ::outbox::Roles { app: "bench_app", relay: "bench_relay", audit: "bench_audit" };
+    ::outbox::Roles { app: "bench_app", relay: "bench_relay", audit: "bench_audit", operator: "bench_audit" };
 
 /// The servers, as soon as they are started. Dropping this kills them and deletes their data.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ const WITHIN: Duration = Duration::from_secs(10);
 fn event(key: &str, payload: impl Into<Vec<u8>>) -> Event {
     Event {
         id: Uuid::now_v7(),
-        topic: "t",
+        topic: "t".into(),
         key: Some(key.into()),
         aggregate_id: Some(key.to_owned()),
         sequence: Some(1),

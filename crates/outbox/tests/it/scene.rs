@@ -29,7 +29,7 @@ impl Scene {
             let create = format!("create role {role} login password 'outbox'");
             sqlx::raw_sql(AssertSqlSafe(create)).execute(&owner).await?;
         }
-        migrate(&owner, &Roles { app: &app, relay: &relay, audit: &audit }).await?;
+        migrate(&owner, &Roles { app: &app, relay: &relay, audit: &audit, operator: &audit }).await?;
         let host = server.rsplit('@').next().unwrap_or_default();
         let app = connect(&format!("postgres://{app}:outbox@{host}/{name}")).await?;
         Ok(Self { owner, app, name, server })

@@ -1,5 +1,6 @@
 //! Billing on a real PostgreSQL.
 
+mod breaker;
 mod payments;
 mod provider;
 mod statements;

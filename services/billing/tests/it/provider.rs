@@ -26,13 +26,18 @@ pub struct Script {
 impl Script {
     /// Listens, and will answer each call with the next of `answers`, and 503 after the last.
     pub async fn listen(answers: &[(u16, &'static str)]) -> anyhow::Result<(Self, SocketAddr)> {
-        let script = Self::default();
-        lock(&script.answers).extend(answers);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
+        Ok((Self::serve(listener, answers), address))
+    }
+
+    /// The same on this socket.
+    pub fn serve(listener: TcpListener, answers: &[(u16, &'static str)]) -> Self {
+        let script = Self::default();
+        lock(&script.answers).extend(answers);
         let router = Router::new().fallback(answer).with_state(script.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok((script, address))
+        script
     }
 
     /// What it was asked so far.

@@ -66,7 +66,7 @@ impl<'a> Records<'a> {
         for (key, value) in [("ce_source", "/orderly/billing"), ("ce_id", &id), ("ce_type", event_type)] {
             headers = headers.insert(Header { key, value: Some(value) });
         }
-        let record = FutureRecord::to(&self.topic).key("any").headers(headers).payload(payload);
+        let record = FutureRecord::to(&self.topic).key(&id).headers(headers).payload(payload);
         self.producer.send(record, WITHIN).await.map_err(|(error, _)| error).context("produce")?;
         Ok(())
     }
@@ -87,10 +87,11 @@ impl<'a> Records<'a> {
         Ok(sqlx::query_scalar(sql).bind(id.to_string()).fetch_one(&self.scene.pool).await?)
     }
 
-    /// Waits until the consumer says that a record has stopped it.
-    pub async fn stopped(&self) -> anyhow::Result<()> {
-        until("the consumer stops", WITHIN, || async {
-            Ok(self.scene.metrics.text().lines().any(|line| line == "consumer_stopped 1").then_some(()))
+    /// Waits until a record is a dead letter, and says why it is one.
+    pub async fn dead(&self, id: Uuid) -> anyhow::Result<String> {
+        until("the record is a dead letter", WITHIN, || async {
+            let sql = "select error from inbox.dead_letter where event_id = $1";
+            Ok(sqlx::query_scalar(sql).bind(id.to_string()).fetch_optional(&self.scene.pool).await?)
         })
         .await
     }

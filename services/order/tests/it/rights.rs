@@ -69,7 +69,7 @@ async fn the_service_cannot_rewrite_what_has_happened() -> anyhow::Result<()> {
             "truncate order_events",
             "delete from orders",
             "truncate orders",
-            "update inbox.message set seq = 0",
+            "update inbox.message set source = ''",
             "delete from inbox.message",
             "truncate inbox.message_0",
             "delete from inbox.fence",

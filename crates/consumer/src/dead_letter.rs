@@ -1,0 +1,209 @@
+//! Parks what could not be processed: in `inbox.dead_letter`, which is the truth, with a copy for `<topic>.<group>.dlq`.
+
+use std::time::SystemTime;
+
+use outbox::{Event, Headers, MAX_EVENT_BYTES};
+use sha2::{Digest as _, Sha256};
+use sqlx::PgConnection;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use uuid::Uuid;
+
+use crate::{Kind, Message, batch::Places, error::Failure};
+
+/// Of an error's text; the rest is cut off.
+const MAX_ERROR_BYTES: usize = 2_048;
+
+/// A record on its way to `inbox.dead_letter`.
+pub(crate) struct Letter<'m> {
+    pub id: Uuid,
+    pub message: &'m Message,
+    /// Why it failed; none where it only waits behind one that did.
+    pub failure: Option<Failure>,
+    pub version: Option<&'static str>,
+    pub attempts: i32,
+    pub replays: i32,
+    pub first_failed_at: OffsetDateTime,
+    pub last_failed_at: OffsetDateTime,
+}
+
+impl<'m> Letter<'m> {
+    /// A record that failed, in its batch and then apart; those that the handler was not given had no attempt.
+    pub fn failed(message: &'m Message, failure: Failure, version: &'static str) -> Self {
+        let handled = matches!(failure.kind, Kind::Poison | Kind::Bug) && message.is_identified();
+        Self {
+            failure: Some(failure),
+            version: Some(version),
+            attempts: if handled { 2 } else { 0 },
+            ..Self::behind(message)
+        }
+    }
+
+    /// A record that waits behind one that failed.
+    pub fn behind(message: &'m Message) -> Self {
+        let now = OffsetDateTime::from(SystemTime::now());
+        Self {
+            id: Uuid::now_v7(),
+            message,
+            failure: None,
+            version: None,
+            attempts: 0,
+            replays: 0,
+            first_failed_at: now,
+            last_failed_at: now,
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        if self.failure.is_some() { "parked" } else { "held" }
+    }
+
+    /// The record for `<topic>.<group>.dlq`, of what failed: its key, value and headers as they are, and what happened in
+    /// headers behind them (`__dlq.errors.*` as of KIP-1191). Without the value where the two together are too large.
+    pub fn copy(&self, consumer: &str, group: &str) -> Option<Event> {
+        let failure = self.failure.as_ref()?;
+        let Message { topic, partition, offset, key, payload, .. } = self.message;
+        let mut headers = self.message.headers.clone();
+        let text = |time: OffsetDateTime| time.format(&Rfc3339).unwrap_or_default();
+        for (name, value) in [
+            ("__dlq.errors.topic", topic.clone()),
+            ("__dlq.errors.partition", partition.to_string()),
+            ("__dlq.errors.offset", offset.to_string()),
+            ("__dlq.errors.group", consumer.to_owned()),
+            ("__dlq.errors.delivery.count", self.attempts.to_string()),
+            ("__dlq.errors.message", cut(&failure.error)),
+            ("dlq-id", self.id.to_string()),
+            ("dlq-error-kind", failure.kind.as_str().to_owned()),
+            ("dlq-attempts", self.attempts.to_string()),
+            ("dlq-first-failed-at", text(self.first_failed_at)),
+            ("dlq-last-failed-at", text(self.last_failed_at)),
+            ("dlq-service", group.to_owned()),
+            ("dlq-version", self.version.unwrap_or_default().to_owned()),
+            ("dlq-trace-id", trace_id(&self.message.headers).unwrap_or_default().to_owned()),
+            ("dlq-replay-count", self.replays.to_string()),
+        ] {
+            headers.push_text(name, value);
+        }
+        let mut event = Event {
+            id: self.id,
+            topic: format!("{topic}.{group}.dlq").into(),
+            key: key.clone(),
+            aggregate_id: None,
+            sequence: None,
+            headers,
+            payload: payload.clone(),
+            partition: None,
+        };
+        if event.size() > MAX_EVENT_BYTES {
+            event.payload = None;
+            event.headers.push_text("dlq-payload", "omitted: too large; it is in inbox.dead_letter");
+        }
+        // Whose headers alone are too large is only in the table.
+        (event.size() <= MAX_EVENT_BYTES).then_some(event)
+    }
+}
+
+/// Inserts letters in their order, and says so in the audit.
+pub(crate) async fn park(
+    connection: &mut PgConnection,
+    consumer: &str,
+    letters: &[Letter<'_>],
+) -> Result<(), sqlx::Error> {
+    fn column<'l, T>(letters: &'l [Letter<'l>], value: impl Fn(&'l Letter<'l>) -> T) -> Vec<T> {
+        letters.iter().map(value).collect()
+    }
+    let identity = |letter: &Letter<'_>| letter.message.is_identified();
+    let failure = |letter: &Letter<'_>| letter.failure.is_some();
+    sqlx::query(include_str!("sql/park.sql"))
+        .bind(consumer)
+        .bind(column(letters, |letter| letter.id))
+        .bind(column(letters, |letter| letter.message.topic.as_str()))
+        .bind(column(letters, |letter| letter.message.partition))
+        .bind(column(letters, |letter| letter.message.offset))
+        .bind(column(letters, |letter| letter.message.key.as_deref()))
+        .bind(column(letters, |letter| identity(letter).then_some(letter.message.source.as_str())))
+        .bind(column(letters, |letter| identity(letter).then(|| letter.message.id.to_string())))
+        .bind(column(letters, |letter| identity(letter).then_some(letter.message.event_type.as_str())))
+        .bind(column(letters, |letter| letter.message.headers.encode()))
+        .bind(column(letters, |letter| letter.message.payload.as_deref()))
+        .bind(column(letters, |letter| letter.message.timestamp.map(|millis| millis as f64 / 1_000.0)))
+        .bind(column(letters, Letter::state))
+        .bind(column(letters, |letter| letter.failure.as_ref().map(|failure| failure.kind.as_str())))
+        .bind(column(letters, |letter| letter.failure.as_ref().map(|failure| cut(&failure.error))))
+        .bind(column(letters, |letter| letter.failure.as_ref().map(fingerprint)))
+        .bind(column(letters, |letter| letter.attempts))
+        .bind(column(letters, |letter| failure(letter).then_some(letter.first_failed_at)))
+        .bind(column(letters, |letter| letter.version))
+        .bind(column(letters, |letter| trace_id(&letter.message.headers)))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Which of the records without identity are dead letters already.
+pub(crate) async fn known_strangers(
+    connection: &mut PgConnection,
+    consumer: &str,
+    messages: &[&Message],
+) -> Result<Places, sqlx::Error> {
+    let strangers: Vec<_> = messages.iter().filter(|message| !message.is_identified()).collect();
+    if strangers.is_empty() {
+        return Ok(Places::new());
+    }
+    let found: Vec<(String, i32, i64)> = sqlx::query_as(
+        "select l.topic, l.partition, l.\"offset\" from inbox.dead_letter as l
+         join unnest($2::text[], $3::integer[], $4::bigint[]) as place (topic, partition, position)
+            on l.topic = place.topic and l.partition = place.partition and l.\"offset\" = place.position
+         where l.consumer = $1 and l.event_id is null",
+    )
+    .bind(consumer)
+    .bind(strangers.iter().map(|message| message.topic.as_str()).collect::<Vec<_>>())
+    .bind(strangers.iter().map(|message| message.partition).collect::<Vec<_>>())
+    .bind(strangers.iter().map(|message| message.offset).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    Ok(found.into_iter().collect())
+}
+
+/// The trace in a W3C `traceparent`.
+fn trace_id(headers: &Headers) -> Option<&str> {
+    let id = headers.text("traceparent")?.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+}
+
+/// Without zero bytes, which PostgreSQL does not take, and not longer than is useful.
+pub(crate) fn cut(error: &str) -> String {
+    let end = error.floor_char_boundary(MAX_ERROR_BYTES);
+    error[..end].replace('\0', "\u{fffd}")
+}
+
+/// The same for errors that differ in numbers and ids only: words with a digit count for nothing.
+pub(crate) fn fingerprint(failure: &Failure) -> String {
+    let mut hash = Sha256::new();
+    hash.update(failure.kind.as_str());
+    let is_word = |character: char| character.is_alphanumeric() || character == '_' || character == '-';
+    for word in failure.error.split(|character| !is_word(character)).filter(|word| !word.is_empty()) {
+        hash.update(" ");
+        hash.update(if word.contains(|character: char| character.is_ascii_digit()) { "#" } else { word });
+    }
+    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_differ_in_ids_only_are_one() {
+        let of = |kind, error: &str| fingerprint(&Failure { kind, error: error.to_owned() });
+        let unknown = of(Kind::Poison, "order 0199aa00-0000-7000-8000-000000000000 is unknown");
+        assert_eq!(unknown, of(Kind::Poison, "order 0199aa00-0000-7000-8000-000000000001 is unknown"));
+        assert_ne!(unknown, of(Kind::Bug, "order 0199aa00-0000-7000-8000-000000000000 is unknown"));
+        assert_ne!(unknown, of(Kind::Poison, "payment 0199aa00-0000-7000-8000-000000000000 is unknown"));
+    }
+
+    #[test]
+    fn an_error_fits_the_table() {
+        assert_eq!(cut("a\0b"), "a\u{fffd}b");
+        assert_eq!(cut(&"é".repeat(MAX_ERROR_BYTES)).len(), MAX_ERROR_BYTES);
+    }
+}

@@ -1,0 +1,289 @@
+//! Carries out replays: dead letters are processed again from PostgreSQL, each in one transaction, a key's in their order.
+//!
+//! They never go through a topic: the group's own inbox would drop them, and other groups would see old events late. The
+//! lock on a key's hold is all the order needs: whoever parks or processes a record of a held key takes it first.
+
+use std::time::Duration;
+
+use outbox::{Event, Headers, UnitOfWork};
+use sqlx::{FromRow, PgConnection, Row as _, postgres::PgRow};
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::{
+    Consumer, Error, Handler, Kind, Message, batch,
+    dead_letter::{Letter, cut, fingerprint},
+    error::Failure,
+};
+
+/// How often it is looked for work.
+const POLL: Duration = Duration::from_millis(250);
+/// How long PostgreSQL may take for one record.
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// A replay that is due.
+struct Job {
+    id: Uuid,
+    rate: Option<f64>,
+    actor: String,
+    reason: String,
+}
+
+/// A dead letter as it is stored.
+struct Stored {
+    id: Uuid,
+    message: Message,
+    has_key: bool,
+    attempts: i32,
+    replays: i32,
+    first_failed_at: Option<OffsetDateTime>,
+}
+
+/// What a step has done.
+#[derive(PartialEq, Eq)]
+enum Step {
+    Nothing,
+    Something,
+}
+
+/// Replays until shutdown what operators have ordered.
+pub(crate) async fn run<H: Handler>(consumer: &Consumer<H>, shutdown: CancellationToken) {
+    let group = consumer.group();
+    while !shutdown.is_cancelled() {
+        match tokio::time::timeout(WITHIN, step(consumer, &group)).await.unwrap_or(Err(Error::Timeout)) {
+            Ok(Step::Something) => consumer.after_commit.notify_one(),
+            Ok(Step::Nothing) => {
+                let _ = tokio::time::timeout(POLL, shutdown.cancelled()).await;
+            }
+            Err(error) => {
+                warn!(group, error = error.words(), "replay rolled back; trying on");
+                let _ = tokio::time::timeout(4 * POLL, shutdown.cancelled()).await;
+            }
+        }
+    }
+}
+
+/// Replays one record of the first replay that is due.
+async fn step<H: Handler>(consumer: &Consumer<H>, group: &str) -> Result<Step, Error> {
+    let mut work = UnitOfWork::begin(&consumer.pool).await?;
+    let job = sqlx::query_as::<_, Job>(include_str!("sql/claim_replay.sql")).bind(group);
+    let Some(job) = job.fetch_optional(&mut *work).await? else { return Ok(Step::Nothing) };
+    let Some(letter) = next(&mut work, &job).await? else {
+        finish(&mut work, group, &job, "done", None).await?;
+        work.commit(Vec::new()).await?;
+        info!(group, replay = %job.id, "replay is done");
+        return Ok(Step::Something);
+    };
+    let mut message = letter.message.clone();
+    let outcome = match message.identify() {
+        Err(failure) => Err(failure),
+        Ok(()) if consumer.knows(&message) => {
+            batch::run_apart(&consumer.handler, &mut work, &message).await?
+        }
+        Ok(()) => Ok(Vec::new()),
+    };
+    let events = match outcome {
+        Ok(events) => {
+            succeed(&mut work, group, &job, &letter, &message).await?;
+            consumer.metrics.replayed(&message.topic);
+            events
+        }
+        Err(failure) if failure.kind == Kind::Config => {
+            warn!(group, replay = %job.id, error = failure.error, "replay stops");
+            finish(&mut work, group, &job, "stopped", Some(&failure.error)).await?;
+            Vec::new()
+        }
+        Err(failure) => {
+            consumer.metrics.parked(&message.topic, Some(failure.kind));
+            fail(&mut work, consumer, group, &job, &letter, failure).await?.into_iter().collect()
+        }
+    };
+    sqlx::query(
+        "update inbox.replay
+         set next_at = greatest(next_at, clock_timestamp() - interval '1 second') + interval '1 second' / $2
+         where id = $1 and $2 is not null",
+    )
+    .bind(job.id)
+    .bind(job.rate)
+    .execute(&mut *work)
+    .await?;
+    work.commit(events).await?;
+    Ok(Step::Something)
+}
+
+/// The replay's next dead letter, behind the lock of its key's hold.
+async fn next(connection: &mut PgConnection, job: &Job) -> Result<Option<Stored>, sqlx::Error> {
+    let id: Option<Uuid> = sqlx::query_scalar(
+        "select id from inbox.dead_letter
+         where replay = $1 and state in ('parked', 'held') order by seq limit 1",
+    )
+    .bind(job.id)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(id) = id else { return Ok(None) };
+    sqlx::query(
+        "select from inbox.key_hold as h join inbox.dead_letter as l using (consumer, topic, key_hash)
+         where l.id = $1 for update of h",
+    )
+    .bind(id)
+    .execute(&mut *connection)
+    .await?;
+    // It may have been discarded while the lock was waited for; then the next step finds the next one.
+    sqlx::query_as(include_str!("sql/lock_letter.sql"))
+        .bind(id)
+        .bind(job.id)
+        .fetch_optional(connection)
+        .await?
+        .ok_or(sqlx::Error::RowNotFound)
+        .map(Some)
+}
+
+/// The record has taken effect: the next of its key is due, or its hold is over.
+async fn succeed(
+    connection: &mut PgConnection,
+    group: &str,
+    job: &Job,
+    letter: &Stored,
+    message: &Message,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update inbox.dead_letter
+         set state = 'replayed', replays = replays + 1, attempts = attempts + 1, ended_at = clock_timestamp()
+         where id = $1",
+    )
+    .bind(letter.id)
+    .execute(&mut *connection)
+    .await?;
+    // Its effect follows those of what was processed since it was parked.
+    sqlx::query(
+        "update inbox.message set seq = nextval('inbox.processing_seq'), processed_at = clock_timestamp()
+         where slot = $1 and consumer = $2 and source = $3 and id = $4",
+    )
+    .bind(message.slot())
+    .bind(group)
+    .bind(&message.source)
+    .bind(message.id.to_string())
+    .execute(&mut *connection)
+    .await?;
+    if letter.has_key {
+        sqlx::query(include_str!("sql/let_go.sql"))
+            .bind(letter.id)
+            .bind(job.id)
+            .execute(&mut *connection)
+            .await?;
+    }
+    audit(connection, group, job, Some(letter.id), "replayed", &job.reason).await
+}
+
+/// The record is dead again, and stays where it is. Returns its new copy.
+async fn fail<H: Handler>(
+    connection: &mut PgConnection,
+    consumer: &Consumer<H>,
+    group: &str,
+    job: &Job,
+    letter: &Stored,
+    failure: Failure,
+) -> Result<Option<Event>, sqlx::Error> {
+    let row = sqlx::query(
+        "update inbox.dead_letter
+         set state = 'parked', replay = null, kind = $2, error = $3, fingerprint = $4, version = $5,
+             replays = replays + 1, attempts = attempts + 1, last_failed_at = clock_timestamp(),
+             first_failed_at = coalesce(first_failed_at, clock_timestamp())
+         where id = $1
+         returning last_failed_at",
+    )
+    .bind(letter.id)
+    .bind(failure.kind.as_str())
+    .bind(cut(&failure.error))
+    .bind(fingerprint(&failure))
+    .bind(consumer.version)
+    .fetch_one(&mut *connection)
+    .await?;
+    audit(connection, group, job, Some(letter.id), "dead-again", &failure.error).await?;
+    let last_failed_at: OffsetDateTime = row.try_get("last_failed_at")?;
+    let again = Letter {
+        id: letter.id,
+        message: &letter.message,
+        failure: Some(failure),
+        version: Some(consumer.version),
+        attempts: letter.attempts + 1,
+        replays: letter.replays + 1,
+        first_failed_at: letter.first_failed_at.unwrap_or(last_failed_at),
+        last_failed_at,
+    };
+    Ok(again.copy(group, consumer.subscription.group))
+}
+
+async fn finish(
+    connection: &mut PgConnection,
+    group: &str,
+    job: &Job,
+    state: &'static str,
+    words: Option<&str>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("update inbox.replay set state = $2, words = $3, ended_at = clock_timestamp() where id = $1")
+        .bind(job.id)
+        .bind(state)
+        .bind(words.map(cut))
+        .execute(&mut *connection)
+        .await?;
+    let action = if state == "done" { "replay-done" } else { "replay-stopped" };
+    audit(connection, group, job, None, action, words.unwrap_or(&job.reason)).await
+}
+
+async fn audit(
+    connection: &mut PgConnection,
+    group: &str,
+    job: &Job,
+    letter: Option<Uuid>,
+    action: &str,
+    reason: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into inbox.audit (actor, action, consumer, dead_letter, replay, reason) values ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(&job.actor)
+    .bind(action)
+    .bind(group)
+    .bind(letter)
+    .bind(job.id)
+    .bind(cut(reason))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+impl FromRow<'_, PgRow> for Job {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let (id, rate) = (row.try_get("id")?, row.try_get("rate")?);
+        Ok(Self { id, rate, actor: row.try_get("actor")?, reason: row.try_get("reason")? })
+    }
+}
+
+impl FromRow<'_, PgRow> for Stored {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let headers = Headers::decode(row.try_get("headers")?);
+        let key: Option<Vec<u8>> = row.try_get("key")?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            has_key: key.is_some(),
+            message: Message {
+                topic: row.try_get("topic")?,
+                partition: row.try_get("partition")?,
+                offset: row.try_get("offset")?,
+                key,
+                headers: headers.map_err(|malformed| sqlx::Error::Decode(Box::new(malformed)))?,
+                payload: row.try_get("payload")?,
+                timestamp: row.try_get("recorded_ms")?,
+                source: String::new(),
+                id: Uuid::nil(),
+                event_type: String::new(),
+            },
+            attempts: row.try_get("attempts")?,
+            replays: row.try_get("replays")?,
+            first_failed_at: row.try_get("first_failed_at")?,
+        })
+    }
+}

@@ -1,0 +1,16 @@
+select l.consumer, l.topic, l.event_type, l.kind, l.fingerprint,
+    (array_agg(l.error order by l.last_failed_at desc))[1] as error,
+    count(*) as parked,
+    count(l.replay) as replaying,
+    sum(behind.held)::bigint as held,
+    min(l.first_failed_at) as first,
+    max(l.last_failed_at) as last
+from inbox.parked($1, $2, $3, $4, $5, $6, $7) as l
+cross join lateral (
+    select count(*) as held
+    from inbox.key_hold as h
+    join inbox.dead_letter as w using (consumer, topic, key_hash)
+    where h.consumer = l.consumer and h.topic = l.topic and h.key_hash = l.key_hash and h.head = l.id and w.state = 'held'
+) as behind
+group by l.consumer, l.topic, l.event_type, l.kind, l.fingerprint
+order by parked desc, last desc

@@ -1,0 +1,282 @@
+//! The loop of a member: read a batch, apply it, commit its offsets.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{CommitMode, Consumer as _},
+    error::KafkaError,
+    message::{BorrowedMessage, Message as _},
+};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use crate::{
+    Consumer, Error, Handler, Kind, Message,
+    batch::{Batches, Mode, Stopped},
+    buffer::{Buffer, Read},
+    error::Failure,
+    fence::Fence,
+    kafka::{self, Client},
+};
+
+/// How long a batch that was rolled back waits: doubles from the first to the second.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// How long the loop waits for a record before it shows that it is alive.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long PostgreSQL may take for one batch, below what the liveness probe bears.
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// One membership of a group at work.
+pub(crate) struct Worker<'c, H> {
+    consumer: &'c Consumer<H>,
+    client: &'c Client,
+    group: &'c str,
+    /// Of this membership, for the fence.
+    owner: Uuid,
+    buffer: Buffer,
+    /// Whether Kafka has answered since the last error.
+    answers: bool,
+}
+
+impl<'c, H: Handler> Worker<'c, H> {
+    pub fn new(consumer: &'c Consumer<H>, client: &'c Client, group: &'c str) -> Self {
+        Self { consumer, client, group, owner: Uuid::now_v7(), buffer: Buffer::default(), answers: true }
+    }
+
+    /// Works until shutdown, or until this membership is of no more use.
+    pub async fn work(mut self, shutdown: &CancellationToken) -> Result<(), Error> {
+        let mut backoff = BACKOFF.0;
+        while !shutdown.is_cancelled() {
+            self.consumer.heartbeat.beat();
+            if !self.buffer.is_ready() {
+                self.read(shutdown).await?;
+            }
+            self.buffer.drop_lost(self.client.context());
+            let mut batch = self.buffer.take(self.consumer.subscription.limits);
+            if batch.is_empty() {
+                continue;
+            }
+            let started = Instant::now();
+            let processed = timeout(WITHIN, self.process(&mut batch)).await.unwrap_or(Err(Error::Timeout));
+            match processed {
+                Ok(()) => {
+                    self.consumer.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
+                    backoff = BACKOFF.0;
+                    self.tell(None);
+                }
+                Err(error @ (Error::Fenced | Error::Kafka(_))) => return Err(error),
+                Err(error) => {
+                    self.consumer.metrics.failures.inc();
+                    let words = error.words();
+                    warn!(
+                        group = self.group,
+                        error = words,
+                        records = batch.len(),
+                        "batch rolled back; running it again"
+                    );
+                    self.tell(Some(words));
+                    self.buffer.put_back(batch);
+                    self.rest(backoff.mul_f64(rand::random_range(0.5..1.0)), shutdown).await?;
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                }
+            }
+        }
+        self.consumer.heartbeat.set_trouble(None);
+        Ok(())
+    }
+
+    /// Waits for a record, then takes what has been fetched already.
+    async fn read(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
+        let limits = self.consumer.subscription.limits;
+        let client = self.client;
+        let until = Instant::now() + IDLE;
+        let until = self.buffer.due().map_or(until, |due| due.min(until));
+        let first = tokio::select! {
+            first = timeout_at(until, client.recv()) => first,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        let Ok(first) = first else { return Ok(()) };
+        let (mut records, mut bytes) = (0, 0);
+        let mut next = Some(first);
+        while let Some(record) = next.take() {
+            if let Some(size) = self.take(record)? {
+                (records, bytes) = (records + 1, bytes + size);
+            }
+            if records < limits.records && bytes < limits.bytes {
+                next = client.recv().now_or_never();
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a record into the buffer and says how large it is; fails where only a new client can help.
+    fn take(&mut self, record: Result<BorrowedMessage<'_>, KafkaError>) -> Result<Option<usize>, Error> {
+        match record {
+            Ok(record) => {
+                if !std::mem::replace(&mut self.answers, true) {
+                    info!(group = self.group, "kafka answers again");
+                }
+                let partition = (record.topic().to_owned(), record.partition());
+                // Not owned any more: its next owner reads it.
+                let Some(ownership) = self.client.context().current(&partition) else { return Ok(None) };
+                let mut message = Message::from_record(&record, &self.consumer.kafka.prefix);
+                // What is no event is dealt with in its turn.
+                let _ = message.identify();
+                let size = message.size();
+                self.buffer.push(Read { partition, ownership, message });
+                Ok(Some(size))
+            }
+            Err(error) if kafka::is_lost(&error) => Err(error.into()),
+            Err(error) => {
+                // Once per outage: librdkafka queues an error for each broker and each attempt, which its own backoff
+                // spaces. A pause here would put off the assignment that is queued behind them.
+                if std::mem::replace(&mut self.answers, false) {
+                    warn!(group = self.group, %error, "kafka does not answer; trying on");
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Waits with all partitions paused. The client is polled all the same, so that a rebalance is not held up by it, and
+    /// what was read of a partition that goes is forgotten.
+    async fn rest(&mut self, time: Duration, shutdown: &CancellationToken) -> Result<(), Error> {
+        let client = self.client;
+        let until = Instant::now() + time;
+        client.pause(&client.assignment()?)?;
+        loop {
+            self.consumer.heartbeat.beat();
+            let record = tokio::select! {
+                record = client.recv() => record,
+                () = sleep_until(until) => break,
+                () = shutdown.cancelled() => break,
+            };
+            if self.take(record)?.is_some() {
+                // Of a partition that was assigned meanwhile.
+                client.pause(&client.assignment()?)?;
+            }
+        }
+        self.buffer.drop_lost(client.context());
+        let mut flow = TopicPartitionList::new();
+        for element in client.assignment()?.elements() {
+            let partition = (element.topic().to_owned(), element.partition());
+            if !self.buffer.blocked().any(|blocked| *blocked == partition) {
+                flow.add_partition(element.topic(), element.partition());
+            }
+        }
+        Ok(client.resume(&flow)?)
+    }
+
+    /// Applies a batch. What fails is found from left to right: nothing right of it commits before it has succeeded, has
+    /// been parked with its hold, or its partition waits. What is left in `batch` afterwards has not taken effect.
+    async fn process(&mut self, batch: &mut Vec<Read>) -> Result<(), Error> {
+        let (mut mode, mut size) = (Mode::Together, batch.len());
+        while !batch.is_empty() {
+            size = size.clamp(1, batch.len());
+            match self.apply(&batch[..size], &mode).await {
+                Ok(()) => {
+                    let done = batch.drain(..size).collect::<Vec<_>>();
+                    self.commit_offsets(&done)?;
+                    mode = if matches!(mode, Mode::Together) { mode } else { Mode::Apart };
+                    size = batch.len();
+                }
+                Err(Stopped::Record) => mode = Mode::Apart,
+                Err(Stopped::Blocked { index, failure }) => {
+                    self.block(batch, index, &failure)?;
+                    (mode, size) = (Mode::Apart, batch.len());
+                }
+                Err(Stopped::Error(error)) => match error.blame() {
+                    None | Some(Kind::Config) => return Err(error),
+                    // Not even as a dead letter.
+                    Some(_) if matches!(mode, Mode::Condemned(_)) => return Err(error),
+                    // The commit or the append refuses it: halves, the left one first.
+                    Some(_) if size > 1 => (mode, size) = (Mode::Apart, size / 2),
+                    Some(kind) => mode = Mode::Condemned(Failure { kind, error: error.words() }),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, reads: &[Read], mode: &Mode) -> Result<(), Stopped> {
+        let consumer = self.consumer;
+        consumer.heartbeat.beat();
+        let partitions: BTreeSet<_> = reads.iter().map(|read| read.partition.clone()).collect();
+        let ownership = self.client.context();
+        let fence = Fence::acquire(&consumer.pool, self.group, self.owner, ownership, partitions).await?;
+        let batches = Batches {
+            pool: &consumer.pool,
+            consumer: self.group,
+            subscription: &consumer.subscription,
+            handler: &consumer.handler,
+            metrics: &consumer.metrics,
+            version: consumer.version,
+        };
+        let messages: Vec<&Message> = reads.iter().map(|read| &read.message).collect();
+        batches.apply(&fence, &messages, mode).await?;
+        consumer.after_commit.notify_one();
+        Ok(())
+    }
+
+    /// Takes a record and what follows it in its partition out of the batch, to wait.
+    fn block(&mut self, batch: &mut Vec<Read>, index: usize, failure: &Failure) -> Result<(), Error> {
+        let Read { partition, message, .. } = &batch[index];
+        let partition = partition.clone();
+        let place = format!("{}[{}]@{}", message.topic, message.partition, message.offset);
+        let reason = format!("waits at record {place} ({}): {}", failure.kind.as_str(), failure.error);
+        error!(
+            group = self.group,
+            place,
+            kind = failure.kind.as_str(),
+            error = failure.error,
+            "partition waits"
+        );
+        let (waiting, others): (Vec<_>, Vec<_>) = std::mem::take(batch)
+            .into_iter()
+            .enumerate()
+            .partition(|(at, read)| *at >= index && read.partition == partition);
+        *batch = others.into_iter().map(|(_, read)| read).collect();
+        self.buffer.block(&partition, waiting.into_iter().map(|(_, read)| read).collect(), reason);
+        let mut paused = TopicPartitionList::new();
+        paused.add_partition(&partition.0, partition.1);
+        self.client.pause(&paused)?;
+        self.tell(None);
+        Ok(())
+    }
+
+    /// Shows what keeps records waiting.
+    fn tell(&self, trouble: Option<String>) {
+        self.consumer.metrics.blocked.set(self.buffer.blocked().len() as i64);
+        self.consumer.heartbeat.set_trouble(trouble.or_else(|| self.buffer.trouble()));
+    }
+
+    fn commit_offsets(&mut self, done: &[Read]) -> Result<(), Error> {
+        let last: BTreeMap<_, _> = done.iter().map(|read| (&read.partition, read.message.offset)).collect();
+        let (mut next, mut flow) = (TopicPartitionList::new(), TopicPartitionList::new());
+        for (partition, offset) in last {
+            let (topic, number) = partition;
+            if self.buffer.unblock(partition) {
+                flow.add_partition(topic, *number);
+            }
+            // Fails for a partition that was just revoked, and only for that one.
+            if self.client.store_offset(topic, *number, offset).is_ok() {
+                next.add_partition_offset(topic, *number, Offset::Offset(offset + 1))?;
+            }
+        }
+        if flow.count() > 0 {
+            self.client.resume(&flow)?;
+        }
+        // Losing this commit only repeats records, which the inbox drops.
+        if let Err(error) = self.client.commit(&next, CommitMode::Async) {
+            tracing::debug!(group = self.group, %error, "offset commit");
+        }
+        Ok(())
+    }
+}

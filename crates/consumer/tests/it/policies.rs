@@ -1,0 +1,62 @@
+//! What happens to a record that cannot be processed is the subscription's to say.
+
+use consumer::dead_letters::{Filter, groups};
+
+use crate::scene::{BLOCKING, NOTES, SKIPPING, Scene, notes};
+
+/// Two keys, in different partitions.
+const KEYS: [&str; 2] = ["a", "b"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_blocks_waits_and_goes_on_by_itself() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    scene.break_for("a2", "poison").await?;
+    scene.send_all(BLOCKING, &notes(&KEYS, 3)).await?;
+    let worker = scene.worker().await?;
+    let mut effects = scene.took_effect(4).await?;
+    effects.sort_unstable();
+    assert_eq!(effects, ["a1", "b1", "b2", "b3"], "the other partition flows");
+    let words = worker.complains("field text is a2").await?;
+    assert!(words.contains("waits at record blocking["), "{words}");
+    assert!(worker.metrics.text().contains("consumer_blocked_partitions 1"));
+    assert_eq!(scene.letters("parked").await?, 0);
+    scene.mend().await?;
+    let effects = scene.took_effect(6).await?;
+    assert_eq!(effects[4..], ["a2", "a3"], "in their order");
+    // It takes new ones again.
+    scene.send(BLOCKING, "a", "a4").await?;
+    scene.took_effect(7).await?;
+    assert_eq!(worker.heartbeat.trouble(), None);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_order_does_not_matter_later_records_of_the_key_flow() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    scene.break_for("a2", "poison").await?;
+    scene.send_all(SKIPPING, &notes(&["a"], 3)).await?;
+    let worker = scene.worker().await?;
+    assert_eq!(scene.took_effect(2).await?, ["a1", "a3"]);
+    assert_eq!(groups(&scene.operator, &Filter::default()).await?[0].parked, 1);
+    scene.mend().await?;
+    let replayed = scene.replay().await?;
+    assert_eq!((replayed.selected, replayed.replayed, replayed.dead_again), (1, 1, 0));
+    assert_eq!(scene.effects().await?, ["a1", "a3", "a2"]);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_missing_in_the_installation_is_no_records_fault() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    scene.break_for("a1", "config").await?;
+    scene.send_all(NOTES, &notes(&KEYS, 2)).await?;
+    let worker = scene.worker().await?;
+    worker.complains("relation \"missing\" does not exist").await?;
+    scene.took_effect(2).await?;
+    assert_eq!(scene.letters("parked").await?, 0, "nothing is parked");
+    sqlx::raw_sql("create table missing (); grant select on missing to public").execute(&scene.owner).await?;
+    let mut effects = scene.took_effect(4).await?;
+    effects.sort_unstable();
+    assert_eq!(effects, ["a1", "a2", "b1", "b2"]);
+    worker.stop().await
+}
