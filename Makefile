@@ -61,9 +61,10 @@ lint: rust proto-lint ## Check formatting, clippy and the protos
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 
-soak: system rust kafka ## Kill relays, PostgreSQL and Kafka under load for 40 minutes, and see that nothing is lost
+soak: system rust kafka ## Kill relays, workers, PostgreSQL and Kafka under load for an hour, and see that nothing is lost
 	@cargo build --release --workspace --locked
 	@cargo test --release --locked -p outbox-relay --test it -- --ignored --nocapture --test-threads 1 soak
+	@cargo test --release --locked -p cli --test flow -- --ignored --nocapture --test-threads 1 soak
 
 fmt: rust ## Format the code
 	@cargo fmt --all

@@ -1,7 +1,12 @@
 //! `orderly bench`: the ratio benchmarks of docs/BENCHMARKS.md. A figure of one machine says little; what it is beside
 //! a peer that was measured in the same run says more.
 
+mod broker;
+pub mod consumer;
+mod record;
 pub mod relay;
+mod servers;
+mod table;
 
 use std::process::ExitCode;
 
@@ -15,7 +20,9 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Measure the relay beside a raw Kafka producer and beside Debezium, on servers of its own
-    Relay(relay::Args),
+    Relay(Box<relay::Args>),
+    /// Measure how many effects a second a consumer has, in batches and one by one, on servers of its own
+    Consumer(consumer::Args),
 }
 
 /// Runs one benchmark.
@@ -24,6 +31,7 @@ enum Command {
 /// As of the benchmark.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::Relay(args) => relay::run(args).await,
+        Command::Relay(args) => relay::run(*args).await,
+        Command::Consumer(args) => consumer::run(args).await,
     }
 }

@@ -1,10 +1,11 @@
-//! What the `orderly` command does: starts the platform on this machine, shows it, loads it, audits its promise, and
-//! plays the outside world (payment provider, mail server) for it.
+//! What the `orderly` command does: starts the platform on this machine, shows it, loads it, audits its promise,
+//! works through its dead letters, and plays the outside world (payment provider, mail server) for it.
 //!
 //! Each subcommand is a module with an `Args` and a `run`; [`platform`] tells all of them where the platform is.
 
 pub mod bench;
 pub mod credentials;
+pub mod dlq;
 pub mod load;
 pub mod output;
 pub mod platform;
@@ -46,6 +47,8 @@ enum Command {
     Load(load::Args),
     /// Audit the promise over all databases and topics, and name each offender
     Verify(verify::Args),
+    /// Look at the records that could not be processed; replay or discard them
+    Dlq(dlq::Args),
     /// Measure what the platform is made of beside its peers, in the same run
     Bench(bench::Args),
     /// Play a part of the outside world: the payment provider or the mail server
@@ -64,6 +67,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Topics(args) => topics::run(args).await,
         Command::Load(args) => load::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Dlq(args) => dlq::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Simulate(args) => simulate::run(args).await,
     };

@@ -4,7 +4,7 @@
 //! of its own behind a bounded queue; what does not fit is dropped.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     sync::{
         LazyLock,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -39,6 +39,27 @@ pub fn line(text: impl AsRef<str>) {
 /// Prints a line to stderr.
 pub fn note(text: impl AsRef<str>) {
     STDERR.send(text.as_ref());
+}
+
+/// Puts this in place of what [`progress`] has put there before; the next note follows an empty one. Without a terminal
+/// nobody looks.
+pub fn progress(text: &str) {
+    if io::stderr().is_terminal() {
+        let _ = STDERR.0.try_send(Message::Text(format!("\r\x1b[2K{text}").into_bytes()));
+    }
+}
+
+/// Writes data to stdout, however slowly it is read. False where nobody reads it any more.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn data(text: impl AsRef<str>) -> io::Result<bool> {
+    match writeln!(io::stdout().lock(), "{}", text.as_ref()) {
+        Ok(()) => Ok(true),
+        // Whoever closed the pipe has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Prints an error and its causes to stderr, one a line.

@@ -164,6 +164,14 @@ impl Platform {
         self.url(credentials::AUDIT, database.name())
     }
 
+    /// The operator's URL of a database.
+    ///
+    /// # Errors
+    /// When the role has no password in the data directory.
+    pub fn operator_url(&self, database: Database) -> anyhow::Result<String> {
+        self.url(credentials::OPERATOR, database.name())
+    }
+
     /// The relay's URL of a database.
     ///
     /// # Errors
@@ -253,7 +261,8 @@ impl Platform {
             }
             Login::Kept(credentials) => {
                 let password = credentials.password(role).with_context(|| {
-                    format!("role {role} has no password in {}", self.data_dir.credentials().display())
+                    let path = self.data_dir.credentials();
+                    format!("role {role} has no password in {}; `orderly up` makes one", path.display())
                 })?;
                 role_url(&self.endpoints.postgres, role, password, database)
             }

@@ -25,8 +25,19 @@ use crate::{
 pub const TOPICS: [&str; 5] =
     ["order-created", "payment-requests", "payment-results", "order-status", "notification-events"];
 
-/// What every topic is created with: a week of records, removed by age and never compacted.
-const SETTINGS: [(&str, &str); 2] = [("cleanup.policy", "delete"), ("retention.ms", "604800000")];
+/// Topics that a consumer group reads, and so may park records of.
+const READ: [(&str, &str); 3] =
+    [("payment-requests", "billing"), ("payment-results", "order"), ("notification-events", "notification")];
+
+type Settings = &'static [(&'static str, &'static str)];
+
+/// What a topic is created with: a week of records, removed by age and never compacted.
+const SETTINGS: Settings = &[("cleanup.policy", "delete"), ("retention.ms", "604800000")];
+
+/// The same for copies of what failed: a month, and room for what is said about the failure beside the largest record
+/// that Kafka takes by default (1048588 bytes and 64 KiB).
+const COPY_SETTINGS: Settings =
+    &[("cleanup.policy", "delete"), ("retention.ms", "2592000000"), ("max.message.bytes", "1114124")];
 
 /// How long the brokers may take for one request.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -86,11 +97,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     };
     let created = apply(&kafka, &prefix, args.shape).await?;
-    let existed = TOPICS.len() - created.len();
+    let all = wanted(&prefix).len();
+    let existed = all - created.len();
     for topic in created {
         output::line(format!("created {topic}"));
     }
-    output::line(format!("{existed} of {} topics existed, as they should be", TOPICS.len()));
+    output::line(format!("{existed} of {all} topics existed, as they should be"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -104,11 +116,11 @@ pub async fn apply(kafka: &str, prefix: &str, shape: Shape) -> anyhow::Result<Ve
         .create()
         .context("could not make a Kafka client")?;
     let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
-    let names: Vec<String> = TOPICS.iter().map(|topic| format!("{prefix}{topic}")).collect();
-    let created = create(&admin, &options, &names, shape)
+    let topics = wanted(prefix);
+    let created = create(&admin, &options, &topics, shape)
         .await
         .with_context(|| format!("could not create topics at {kafka}"))?;
-    let differences = differences(admin, &options, &names, shape).await?;
+    let differences = differences(admin, &options, topics, shape).await?;
     ensure!(
         differences.is_empty(),
         "topics differ from what the platform needs; change them with Kafka's own tools, or use another --prefix: {}",
@@ -117,17 +129,25 @@ pub async fn apply(kafka: &str, prefix: &str, shape: Shape) -> anyhow::Result<Ve
     Ok(created)
 }
 
+/// Every topic with its settings. A record and its copy are in partitions of the same number, so all have as many.
+fn wanted(prefix: &str) -> Vec<(String, Settings)> {
+    let own = TOPICS.map(|topic| (format!("{prefix}{topic}"), SETTINGS));
+    let of_groups = READ.map(|(topic, group)| (format!("{prefix}{topic}.{group}.dlq"), COPY_SETTINGS));
+    let of_outboxes = TOPICS.map(|topic| (format!("{prefix}{topic}.outbox.dlq"), COPY_SETTINGS));
+    own.into_iter().chain(of_groups).chain(of_outboxes).collect()
+}
+
 async fn create(
     admin: &AdminClient<DefaultClientContext>,
     options: &AdminOptions,
-    names: &[String],
+    wanted: &[(String, Settings)],
     shape: Shape,
 ) -> anyhow::Result<Vec<String>> {
-    let topics: Vec<NewTopic<'_>> = names
+    let topics: Vec<NewTopic<'_>> = wanted
         .iter()
-        .map(|name| {
+        .map(|(name, settings)| {
             let topic = NewTopic::new(name, shape.partitions, TopicReplication::Fixed(shape.replication));
-            SETTINGS.into_iter().fold(topic, |topic, (key, value)| topic.set(key, value))
+            settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
         })
         .collect();
     let mut created = Vec::new();
@@ -144,27 +164,26 @@ async fn create(
 async fn differences(
     admin: AdminClient<DefaultClientContext>,
     options: &AdminOptions,
-    names: &[String],
+    wanted: Vec<(String, Settings)>,
     shape: Shape,
 ) -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
     let resources: Vec<ResourceSpecifier<'_>> =
-        names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        wanted.iter().map(|(name, _)| ResourceSpecifier::Topic(name)).collect();
     let settings = admin.describe_configs(&resources, options).await?;
-    for (name, resource) in names.iter().zip(settings) {
+    for ((name, wanted), resource) in wanted.iter().zip(settings) {
         let resource = resource.map_err(|code| anyhow::anyhow!("{name}: {code}"))?;
-        for (key, wanted) in SETTINGS {
+        for (key, wanted) in *wanted {
             let value = resource.get(key).and_then(|entry| entry.value.as_deref()).unwrap_or("unknown");
-            if value != wanted {
+            if value != *wanted {
                 found.push(format!("{name} has {key}={value}, wants {wanted}"));
             }
         }
     }
     // Metadata is a blocking call of librdkafka.
-    let names = names.to_vec();
     let counts = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<(String, usize)>> {
         let mut counts = Vec::new();
-        for name in names {
+        for (name, _) in wanted {
             let count = partitions(&admin, &name)?;
             counts.push((name, count));
         }

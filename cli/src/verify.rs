@@ -131,6 +131,7 @@ fn numbers(facts: &Facts) -> BTreeMap<&'static str, u64> {
         ("records", facts.log.records.len() + facts.log.strays.len()),
         ("outbox_rows", facts.outbox.len()),
         ("inbox_rows", facts.inbox.len()),
+        ("dead_letters", facts.dead_letters.len()),
         ("provider_payments", facts.provider.len()),
         ("mails", facts.mails.len()),
         ("acked_orders", facts.acked.orders.len()),

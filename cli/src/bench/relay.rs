@@ -1,7 +1,6 @@
 //! `orderly bench relay`: drain, live latency and writer cost of the outbox and its relay, beside a raw Kafka producer
 //! and Debezium. One run, one machine, a PostgreSQL and a Kafka of its own; nothing stays but what Maven installed.
 
-mod broker;
 mod conditions;
 mod debezium;
 mod drain;
@@ -11,11 +10,8 @@ mod outbox;
 mod publisher;
 mod ratio;
 mod raw;
-mod record;
 mod report;
-mod servers;
 mod snapshot;
-mod table;
 mod writers;
 
 use std::{
@@ -32,9 +28,8 @@ use self::{
     conditions::Conditions,
     publisher::Publisher,
     report::{Pass, Report},
-    servers::Servers,
-    table::Format,
 };
+use super::{broker, record, servers, servers::Servers, table, table::Format};
 use crate::output;
 
 /// Arguments of `orderly bench relay`.
@@ -137,7 +132,7 @@ async fn measure(args: &Args, running: &mut Option<Servers>) -> anyhow::Result<R
     let servers = running.insert(Servers::prepare(&args.work_dir, relay)?);
     let publishes = args.only.iter().any(|part| *part != Part::Writers);
     if publishes && args.peer.iter().any(|peer| peer.profile().is_some()) {
-        servers.install_debezium().await?;
+        debezium::install(&servers.debezium()).await?;
     }
     servers.start().await?;
     if publishes {

@@ -1,6 +1,7 @@
 //! The rules of the promise, each a pure function from facts to an invariant with its offenders.
 
 mod acked;
+mod dead_letters;
 mod effects_once;
 mod events_published;
 mod notifications;
@@ -20,12 +21,13 @@ pub(super) struct Rule {
 }
 
 /// Every rule, in the order of the report.
-pub(super) const RULES: [Rule; 8] = [
+pub(super) const RULES: [Rule; 9] = [
     Rule { name: "order-history", needs_rest: false, check: order_history::check },
     Rule { name: "events-published", needs_rest: true, check: events_published::check },
     Rule { name: "outbox-topic", needs_rest: true, check: outbox_topic::check },
     Rule { name: "order-per-key", needs_rest: false, check: order_per_key::check },
     Rule { name: "effects-once", needs_rest: true, check: effects_once::check },
+    Rule { name: "dead-letters", needs_rest: false, check: dead_letters::check },
     Rule { name: "payments", needs_rest: true, check: payments::check },
     Rule { name: "notifications", needs_rest: true, check: notifications::check },
     Rule { name: "acked", needs_rest: false, check: acked::check },

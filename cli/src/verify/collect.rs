@@ -4,6 +4,7 @@
 
 mod billing;
 mod files;
+mod letters;
 mod notification;
 mod order;
 mod queues;
@@ -23,6 +24,11 @@ use sqlx::{
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// Days back to which no leaf of an outbox can have been cleared: those of today and its neighbours are never.
+const OUTBOX_DAYS: i64 = 1;
+/// The same of an inbox, which refuses what is older, and what is from after tomorrow.
+const INBOX_DAYS: i64 = 28;
 
 /// The databases, as the audit role.
 #[derive(Debug)]
@@ -50,7 +56,7 @@ impl Databases {
 
 /// Reads everything.
 pub(super) async fn facts(platform: &Platform, databases: &Databases) -> anyhow::Result<Facts> {
-    let mut facts = Facts { outbox_kept_since: i64::MIN, ..Facts::default() };
+    let mut facts = Facts { outbox_kept_since: i64::MIN, inbox_days: i64::MIN..i64::MAX, ..Facts::default() };
     // The runs first: an order is in the database before its line is written.
     let system_identifier = system_identifier(databases).await?;
     facts.acked = files::acked(&platform.acked_dir(), system_identifier)?;
@@ -105,8 +111,16 @@ async fn read(
     }
     queues::outbox(connection, database, &mut facts.outbox).await?;
     queues::overtaken(connection, database, &mut facts.overtaken).await?;
-    facts.outbox_kept_since = facts.outbox_kept_since.max(queues::kept_since(connection).await?);
-    queues::inbox(connection, Group::from(database), prefix, &mut facts.inbox).await
+    let group = Group::from(database);
+    queues::inbox(connection, group, prefix, &mut facts.inbox).await?;
+    letters::letters(connection, group, prefix, &mut facts.dead_letters).await?;
+    letters::holds(connection, group, prefix, &mut facts.holds).await?;
+    // Read after the rows, so that a midnight between the two makes it later.
+    let today = queues::today(connection).await?;
+    facts.outbox_kept_since = facts.outbox_kept_since.max(today - OUTBOX_DAYS);
+    let days = &mut facts.inbox_days;
+    *days = days.start.max(today - INBOX_DAYS)..days.end.min(today + 2);
+    Ok(())
 }
 
 /// A ledger that is not there is no evidence of anything.

@@ -2,15 +2,21 @@
 //!
 //! Payloads are not kept, only digests: an order costs about a kilobyte here, whatever its events weigh.
 
+mod letters;
 mod names;
 pub(super) mod partition;
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+};
 
 use uuid::Uuid;
 
+pub(super) use self::letters::{DeadLetter, Hold};
 pub(super) use self::names::{
-    EventType, Group, NotificationKind, OrderEventKind, OrderStatus, PaymentStatus, Source, Topic,
+    EventType, Group, LetterState, NotificationKind, OrderEventKind, OrderStatus, PaymentStatus, Source,
+    Topic,
 };
 pub(super) use self::partition::Span;
 use crate::platform::Database;
@@ -32,6 +38,10 @@ pub(super) struct Facts {
     /// Days since 1970 whose rows no outbox can have cleared yet, from this one on.
     pub(super) outbox_kept_since: i64,
     pub(super) inbox: Vec<InboxRow>,
+    /// Days since 1970 whose events no inbox can have forgotten yet. Those of other days it does not take.
+    pub(super) inbox_days: Range<i64>,
+    pub(super) dead_letters: Vec<DeadLetter>,
+    pub(super) holds: Vec<Hold>,
     pub(super) log: Log,
     pub(super) provider: HashMap<Uuid, ProviderLines>,
     /// How often each Message-ID was sent.

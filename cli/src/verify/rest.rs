@@ -100,8 +100,10 @@ impl<'a> Watch<'a> {
         let mut invariant = Invariant::new(NAME);
         let mut counts = Vec::new();
         for (database, pool) in self.databases.all() {
-            let open = sagas(database, pool, &mut invariant).await?;
-            counts.push((open, noun(database)));
+            let sagas = open(database, pool, unfinished(database), &mut invariant).await?;
+            counts.push((sagas, noun(database)));
+            let replays = open(database, pool, REPLAYS, &mut invariant).await?;
+            counts.push((replays, "running replays"));
         }
         let mut unpublished = 0;
         for (database, pool) in self.databases.all() {
@@ -176,9 +178,13 @@ fn noun(database: Database) -> &'static str {
     }
 }
 
-/// What has not come to its end in a database. Counted in full, named up to a bound.
-async fn sagas(database: Database, pool: &PgPool, invariant: &mut Invariant) -> anyhow::Result<i64> {
-    let sql = match database {
+/// Dead letters on their way.
+const REPLAYS: &str =
+    "select 'replay' as what, id, state as status, count(*) over () as total from inbox.replay
+     where state = 'running' order by id limit 100";
+
+fn unfinished(database: Database) -> &'static str {
+    match database {
         Database::Order => {
             "select 'order' as what, order_id as id, status, count(*) over () as total from orders
              where status in ('PENDING', 'STOCK_RESERVED', 'PAID', 'COMPENSATING') order by order_id limit 100"
@@ -191,7 +197,16 @@ async fn sagas(database: Database, pool: &PgPool, invariant: &mut Invariant) -> 
             "select 'notification' as what, notification_id as id, status, count(*) over () as total
              from notifications where status = 'PENDING' order by notification_id limit 100"
         }
-    };
+    }
+}
+
+/// What has not come to its end in a database. Counted in full, named up to a bound.
+async fn open(
+    database: Database,
+    pool: &PgPool,
+    sql: &'static str,
+    invariant: &mut Invariant,
+) -> anyhow::Result<i64> {
     let rows = sqlx::query(sql).fetch_all(pool).await.map_err(|error| unanswered(database, error))?;
     for row in &rows {
         let (what, id, status): (&str, Uuid, &str) =

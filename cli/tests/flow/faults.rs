@@ -74,5 +74,6 @@ async fn a_record_that_cannot_be_processed_is_a_dead_letter_and_all_others_flow(
     })
     .await?;
     let order = place(&platform, "tok_ok").await?;
-    reached(&platform, &order.order_id, OrderStatus::Confirmed).await
+    reached(&platform, &order.order_id, OrderStatus::Confirmed).await?;
+    Ok(())
 }

@@ -2,8 +2,12 @@
 
 mod client;
 mod damage;
+mod dead_letters;
 mod faults;
 mod happy;
+mod home;
 mod outages;
 mod rubbish;
 mod shutdown;
+mod soak;
+mod workers;

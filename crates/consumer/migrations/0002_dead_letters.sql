@@ -68,7 +68,7 @@ create table inbox.replay (
     reason     text             not null,
     selected   bigint           not null,
     -- Records a second; null for as fast as they go.
-    rate       double precision constraint replay_rate_check check (rate > 0),
+    rate       double precision constraint replay_rate_check check (rate between 0.001 and 1000000),
     state      text             not null default 'running'
         constraint replay_state_check check (state in ('running', 'stopped', 'done')),
     -- Why it was stopped.

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use tracing::{Instrument, info_span, warn};
 
 use crate::{
-    Error, Handler, Kind, Message, Metrics, Policy, Subscription, Unknown,
+    Error, Handler, Kind, Message, Metrics, Policy, Subscription,
     dead_letter::{self, Letter},
     error::Failure,
     fence::Fence,
@@ -131,20 +131,12 @@ impl<H: Handler> Batches<'_, H> {
 
     /// Whether the handler is to be given the record.
     fn admit(&self, message: &Message, now: SystemTime) -> Result<bool, Failure> {
-        // Again, for its words.
-        message.clone().identify()?;
+        if !message.is_identified() {
+            // Again, for its words.
+            message.clone().identify()?;
+        }
         message.check_age(now)?;
-        let Some(topic) = self.subscription.topic(&message.topic) else { return Ok(false) };
-        if topic.knows(&message.event_type) {
-            return Ok(true);
-        }
-        match topic.unknown {
-            Unknown::Ignore => Ok(false),
-            Unknown::Park => Err(Failure {
-                kind: Kind::Poison,
-                error: format!("event type {} is not known here", message.event_type),
-            }),
-        }
+        self.subscription.takes(message)
     }
 
     fn policy(&self, message: &Message) -> Policy {

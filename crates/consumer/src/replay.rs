@@ -22,6 +22,8 @@ use crate::{
 const POLL: Duration = Duration::from_millis(250);
 /// How long PostgreSQL may take for one record.
 const WITHIN: Duration = Duration::from_secs(20);
+/// How often it may take longer before the record is to blame.
+const TIMEOUTS: u32 = 3;
 
 /// A replay that is due.
 struct Job {
@@ -48,17 +50,48 @@ enum Step {
     Something,
 }
 
+/// The letter that is being replayed, as far as it is known outside of its transaction.
+#[derive(Default)]
+struct Attempt {
+    letter: Option<Uuid>,
+    /// How often its transaction did not end in time.
+    timeouts: u32,
+    /// Why its transaction cannot be committed: it is not run again.
+    condemned: Option<(Uuid, Failure)>,
+}
+
+impl Attempt {
+    /// What can be said of the letter, after its transaction was rolled back.
+    fn failed(&mut self, error: &Error) {
+        self.timeouts = if matches!(error, Error::Timeout) { self.timeouts + 1 } else { 0 };
+        let kind = match error.blame() {
+            _ if self.timeouts >= TIMEOUTS => Some(Kind::Poison),
+            Some(Kind::Config) => None,
+            blame => blame,
+        };
+        if let (Some(letter), Some(kind)) = (self.letter, kind) {
+            self.condemned = Some((letter, Failure { kind, error: error.words() }));
+        }
+    }
+}
+
 /// Replays until shutdown what operators have ordered.
 pub(crate) async fn run<H: Handler>(consumer: &Consumer<H>, shutdown: CancellationToken) {
     let group = consumer.group();
+    let mut attempt = Attempt::default();
     while !shutdown.is_cancelled() {
-        match tokio::time::timeout(WITHIN, step(consumer, &group)).await.unwrap_or(Err(Error::Timeout)) {
-            Ok(Step::Something) => consumer.after_commit.notify_one(),
+        let step = tokio::time::timeout(WITHIN, step(consumer, &group, &mut attempt));
+        match step.await.unwrap_or(Err(Error::Timeout)) {
+            Ok(Step::Something) => {
+                attempt = Attempt::default();
+                consumer.after_commit.notify_one();
+            }
             Ok(Step::Nothing) => {
                 let _ = tokio::time::timeout(POLL, shutdown.cancelled()).await;
             }
             Err(error) => {
                 warn!(group, error = error.words(), "replay rolled back; trying on");
+                attempt.failed(&error);
                 let _ = tokio::time::timeout(4 * POLL, shutdown.cancelled()).await;
             }
         }
@@ -66,7 +99,8 @@ pub(crate) async fn run<H: Handler>(consumer: &Consumer<H>, shutdown: Cancellati
 }
 
 /// Replays one record of the first replay that is due.
-async fn step<H: Handler>(consumer: &Consumer<H>, group: &str) -> Result<Step, Error> {
+async fn step<H: Handler>(consumer: &Consumer<H>, group: &str, attempt: &mut Attempt) -> Result<Step, Error> {
+    attempt.letter = None;
     let mut work = UnitOfWork::begin(&consumer.pool).await?;
     let job = sqlx::query_as::<_, Job>(include_str!("sql/claim_replay.sql")).bind(group);
     let Some(job) = job.fetch_optional(&mut *work).await? else { return Ok(Step::Nothing) };
@@ -76,13 +110,15 @@ async fn step<H: Handler>(consumer: &Consumer<H>, group: &str) -> Result<Step, E
         info!(group, replay = %job.id, "replay is done");
         return Ok(Step::Something);
     };
+    attempt.letter = Some(letter.id);
     let mut message = letter.message.clone();
-    let outcome = match message.identify() {
-        Err(failure) => Err(failure),
-        Ok(()) if consumer.knows(&message) => {
-            batch::run_apart(&consumer.handler, &mut work, &message).await?
-        }
-        Ok(()) => Ok(Vec::new()),
+    let condemned = attempt.condemned.as_ref().filter(|(condemned, _)| *condemned == letter.id);
+    let admitted = message.identify().and_then(|()| consumer.subscription.takes(&message));
+    let outcome = match (admitted, condemned) {
+        (Err(failure), _) => Err(failure),
+        (Ok(_), Some((_, failure))) => Err(failure.clone()),
+        (Ok(true), None) => batch::run_apart(&consumer.handler, &mut work, &message).await?,
+        (Ok(false), None) => Ok(Vec::new()),
     };
     let events = match outcome {
         Ok(events) => {

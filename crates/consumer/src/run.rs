@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use prometheus_client::registry::Registry;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use sqlx::PgPool;
 use telemetry::Heartbeat;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    Error, Handler, KafkaArgs, Message, Metrics, Subscription,
+    Error, Handler, KafkaArgs, Metrics, Subscription,
     kafka::{self, Client, Protocol},
     replay, ring,
     worker::Worker,
@@ -40,6 +41,20 @@ pub struct Consumer<H> {
 }
 
 impl<H: Handler> Consumer<H> {
+    /// A consumer that nobody watches: set `heartbeat`, `metrics` and `version` where somebody does.
+    pub fn new(subscription: Subscription, kafka: KafkaArgs, pool: PgPool, handler: H) -> Self {
+        Self {
+            subscription,
+            kafka,
+            pool,
+            handler,
+            after_commit: Arc::default(),
+            heartbeat: Arc::new(Heartbeat::new("consumer")),
+            metrics: Metrics::register(&mut Registry::default()),
+            version: "",
+        }
+    }
+
     /// Consumes and replays until shutdown, and then leaves the group with its offsets committed.
     ///
     /// Fails where only a new process can help. While PostgreSQL or Kafka is away it waits, without limit.
@@ -54,11 +69,6 @@ impl<H: Handler> Consumer<H> {
         };
         let (outcome, (), ()) = tokio::join!(records, replays, ring);
         outcome
-    }
-
-    /// Whether the handler takes records of this type.
-    pub(crate) fn knows(&self, message: &Message) -> bool {
-        self.subscription.topic(&message.topic).is_some_and(|topic| topic.knows(&message.event_type))
     }
 
     /// The group as Kafka and the database know it.

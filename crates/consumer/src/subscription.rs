@@ -3,6 +3,8 @@
 
 use prost::Name;
 
+use crate::{Kind, Message, error::Failure};
+
 /// A consumer group and all that it reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Subscription {
@@ -92,6 +94,18 @@ impl Subscription {
     /// The topic of this name. A record of another one cannot arrive.
     pub(crate) fn topic(&self, name: &str) -> Option<&'static Topic> {
         self.topics.iter().find(|topic| topic.name == name)
+    }
+
+    /// Whether the handler is to be given the record, by its type.
+    pub(crate) fn takes(&self, message: &Message) -> Result<bool, Failure> {
+        match self.topic(&message.topic) {
+            Some(topic) if topic.knows(&message.event_type) => Ok(true),
+            Some(topic) if topic.unknown == Unknown::Park => Err(Failure {
+                kind: Kind::Poison,
+                error: format!("event type {} is not known here", message.event_type),
+            }),
+            _ => Ok(false),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    Consumer, Error, Handler, Kind, Message,
+    Consumer, Error, Handler, Kind, Limits, Message,
     batch::{Batches, Mode, Stopped},
     buffer::{Buffer, Read},
     error::Failure,
@@ -41,13 +41,23 @@ pub(crate) struct Worker<'c, H> {
     /// Of this membership, for the fence.
     owner: Uuid,
     buffer: Buffer,
+    /// Bounds of the next batch: smaller than the subscription's after one that took too long.
+    limits: Limits,
     /// Whether Kafka has answered since the last error.
     answers: bool,
 }
 
 impl<'c, H: Handler> Worker<'c, H> {
     pub fn new(consumer: &'c Consumer<H>, client: &'c Client, group: &'c str) -> Self {
-        Self { consumer, client, group, owner: Uuid::now_v7(), buffer: Buffer::default(), answers: true }
+        Self {
+            consumer,
+            client,
+            group,
+            owner: Uuid::now_v7(),
+            buffer: Buffer::default(),
+            limits: consumer.subscription.limits,
+            answers: true,
+        }
     }
 
     /// Works until shutdown, or until this membership is of no more use.
@@ -59,7 +69,7 @@ impl<'c, H: Handler> Worker<'c, H> {
                 self.read(shutdown).await?;
             }
             self.buffer.drop_lost(self.client.context());
-            let mut batch = self.buffer.take(self.consumer.subscription.limits);
+            let mut batch = self.buffer.take(self.limits);
             if batch.is_empty() {
                 continue;
             }
@@ -68,12 +78,15 @@ impl<'c, H: Handler> Worker<'c, H> {
             match processed {
                 Ok(()) => {
                     self.consumer.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
-                    backoff = BACKOFF.0;
+                    (backoff, self.limits) = (BACKOFF.0, self.consumer.subscription.limits);
                     self.tell(None);
                 }
                 Err(error @ (Error::Fenced | Error::Kafka(_))) => return Err(error),
                 Err(error) => {
                     self.consumer.metrics.failures.inc();
+                    if matches!(error, Error::Timeout) {
+                        self.limits.records = (batch.len() / 2).max(1);
+                    }
                     let words = error.words();
                     warn!(
                         group = self.group,

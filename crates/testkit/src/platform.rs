@@ -80,6 +80,44 @@ pub struct Platform {
     expected: Vec<&'static str>,
 }
 
+/// One more worker of a service. Dropping it kills it.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    admin: String,
+}
+
+impl Worker {
+    /// Waits until it consumes.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        until("a worker is ready", READY, || async {
+            Ok(readyz(&self.admin).await?.filter(|answer| answer.starts_with("200")).map(drop))
+        })
+        .await
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// When it has ended by itself.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.child.try_wait()?.is_none(), "the worker has ended by itself");
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Platform {
     /// Starts everything and waits until it is ready.
     ///
@@ -197,6 +235,15 @@ impl Platform {
         readyz(&self.admin(part)).await
     }
 
+    /// The process of a part.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self, part: Part) -> anyhow::Result<u32> {
+        let child = self.children.iter().find(|(running, _)| *running == part);
+        Ok(child.context("this part does not run")?.1.id())
+    }
+
     fn take(&mut self, part: Part) -> anyhow::Result<Child> {
         let index = self.children.iter().position(|(running, _)| *running == part);
         Ok(self.children.swap_remove(index.context("this part does not run")?).1)
@@ -214,6 +261,24 @@ impl Platform {
     /// # Errors
     /// When its binary is missing.
     pub fn spawn(&mut self, part: Part) -> anyhow::Result<()> {
+        let child = self.command(part)?.spawn();
+        let child =
+            child.with_context(|| format!("{} is not built: `cargo build --workspace`", part.name()))?;
+        self.children.push((part, child));
+        Ok(())
+    }
+
+    /// Starts one more worker of a service, which serves no calls.
+    ///
+    /// # Errors
+    /// When its binary is missing.
+    pub fn worker(&self, service: Part) -> anyhow::Result<Worker> {
+        let admin = format!("127.0.0.1:{}", stack::port::free());
+        let child = self.command(service)?.arg("work").env("ORDERLY_ADMIN", &admin).spawn()?;
+        Ok(Worker { child, admin })
+    }
+
+    fn command(&self, part: Part) -> anyhow::Result<Command> {
         let folder = binaries()?;
         let log = fs::OpenOptions::new()
             .create(true)
@@ -266,11 +331,7 @@ impl Platform {
                     .arg(self.ledger(part));
             }
         }
-        let child = command
-            .spawn()
-            .with_context(|| format!("{} is not built: `cargo build --workspace`", part.name()))?;
-        self.children.push((part, child));
-        Ok(())
+        Ok(command)
     }
 
     async fn ready(&self, part: Part) -> anyhow::Result<()> {

@@ -19,7 +19,8 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
         facts.outbox.iter().filter_map(|row| Some((row.event_id?, row.digest))).collect();
 
     let mut removed = 0_u64;
-    for row in &facts.outbox {
+    // Copies of dead letters are no events; their rule looks at them.
+    for row in facts.outbox.iter().filter(|row| !row.topic.ends_with(".dlq")) {
         invariant.checked += 1;
         if published.contains(&row.digest) {
             continue;

@@ -1,5 +1,6 @@
 //! Breaks each rule by hand and sees it named, with whatever broke it.
 
+mod dead_letters;
 mod retention;
 mod world;
 

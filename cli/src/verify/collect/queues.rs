@@ -53,15 +53,14 @@ pub(super) async fn overtaken(
     Ok(())
 }
 
-/// Yesterday: the leaves of today and its neighbours are never cleared. Read after the rows, so that a midnight between
-/// the two makes it later.
-pub(super) async fn kept_since(connection: &mut PgConnection) -> anyhow::Result<i64> {
+/// Days since 1970, by the database's clock.
+pub(super) async fn today(connection: &mut PgConnection) -> anyhow::Result<i64> {
     let today =
         sqlx::query_scalar::<_, i64>("select floor(extract(epoch from clock_timestamp()) / 86400)::bigint");
-    Ok(today.fetch_one(connection).await? - 1)
+    Ok(today.fetch_one(connection).await?)
 }
 
-/// Reads what took effect in the group that owns this database.
+/// Reads what the group that owns this database has seen: what took effect, and its dead letters.
 pub(super) async fn inbox(
     connection: &mut PgConnection,
     group: Group,

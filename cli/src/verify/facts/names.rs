@@ -117,8 +117,18 @@ named! {
     }
 }
 
+named! {
+    /// `inbox.dead_letter.state`.
+    LetterState {
+        Parked = "parked",
+        Held = "held",
+        Replayed = "replayed",
+        Discarded = "discarded",
+    }
+}
+
 /// A consumer group, and the service that it belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::verify) enum Group {
     Order,
     Billing,
@@ -129,6 +139,13 @@ impl OrderStatus {
     /// Whether nothing more is to happen by itself.
     pub(in crate::verify) fn is_final(self) -> bool {
         matches!(self, Self::Confirmed | Self::Rejected | Self::Cancelled | Self::NeedsAttention)
+    }
+}
+
+impl LetterState {
+    /// Whether the record may still take effect.
+    pub(in crate::verify) fn is_open(self) -> bool {
+        matches!(self, Self::Parked | Self::Held)
     }
 }
 

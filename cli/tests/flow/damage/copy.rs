@@ -1,15 +1,11 @@
 //! A copy of a platform at rest, made to be damaged: every damage is undone by copying again.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::Output, time::Duration};
+use std::{fs, path::PathBuf, process::Output, time::Duration};
 
 use anyhow::Context as _;
 use cli::{
     credentials::{AUDIT, Credentials},
-    platform::{
-        DataDir, Database, Endpoints,
-        process::Identity,
-        record::{Phase, UpRecord},
-    },
+    platform::{DataDir, Database},
 };
 use serde::Deserialize;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
@@ -17,6 +13,7 @@ use testkit::{Dedicated, Part, Platform};
 use tokio::process::Command;
 
 use super::topic::{Position, Topic};
+use crate::home;
 
 /// The longest that `orderly` may take.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -82,32 +79,7 @@ impl Copy {
         let folder = tempfile::tempdir()?;
         let data_dir = DataDir::from(folder.path());
         Credentials::ensure(&folder.path().join("credentials.json"), [AUDIT])?;
-        let address = |part| -> anyhow::Result<SocketAddr> { Ok(platform.admin(part).parse()?) };
-        let grpc = |part| -> anyhow::Result<SocketAddr> {
-            Ok(platform.grpc(part).trim_start_matches("http://").parse()?)
-        };
-        let endpoints = Endpoints {
-            postgres: "postgres://--postgres.names.it".to_owned(),
-            kafka: platform.kafka().to_owned(),
-            prefix: platform.prefix.clone(),
-            order: grpc(Part::Order)?,
-            billing: grpc(Part::Billing)?,
-            notification: grpc(Part::Notification)?,
-            order_admin: address(Part::Order)?,
-            billing_admin: address(Part::Billing)?,
-            notification_admin: address(Part::Notification)?,
-            relay_admin: address(Part::Relay)?,
-            provider: address(Part::Provider)?,
-            mail: address(Part::Mail)?,
-        };
-        let record = UpRecord {
-            supervisor: Identity { pid: 1, start_time: 0 },
-            phase: Phase::Stopped,
-            endpoints,
-            directories: Default::default(),
-            processes: Vec::new(),
-        };
-        record.write(&data_dir)?;
+        home::write_record(&platform, &data_dir)?;
         let copy = Self {
             platform,
             server: PgPool::connect(&format!("{}/postgres", postgres.address())).await?,

@@ -104,3 +104,18 @@ async fn ten_thousand_are_replayed_at_their_rate_stopped_and_resumed_each_once()
     first.stop().await?;
     second.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_that_cannot_be_committed_is_dead_again_and_holds_nothing_up() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let worker = scene.worker().await?;
+    park(&scene, 2).await?;
+    scene.mend().await?;
+    scene.break_for("text-0", "deferred").await?;
+    let done = scene.replay().await?;
+    assert_eq!((done.selected, done.replayed, done.dead_again), (2, 1, 1));
+    assert_eq!(scene.effects().await?, ["text-1"]);
+    let group = groups(&scene.operator, &Filter::default()).await?.remove(0);
+    assert!(group.error.contains("violates foreign key constraint"), "{}", group.error);
+    worker.stop().await
+}

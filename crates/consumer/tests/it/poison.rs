@@ -1,5 +1,7 @@
 //! One record among many that cannot be processed: all others take effect once, and it becomes a dead letter.
 
+use std::io::Write as _;
+
 use consumer::dead_letters::{Filter, behind, find, groups, letters};
 use futures_util::TryStreamExt as _;
 use outbox::Headers;
@@ -32,7 +34,12 @@ async fn one_of_500(how: &str, kind: &str, words: &str) -> anyhow::Result<i64> {
     assert!(group.error.contains(words), "{}", group.error);
     assert_eq!(group.event_type.as_deref(), Some("tests.v1.Note"));
     worker.stop().await?;
-    scene.number("select count(distinct transaction) from effect").await
+    let transactions = scene.number("select count(distinct transaction) from effect").await?;
+    writeln!(
+        std::io::stderr(),
+        "poison: one of 500 ({how}), the others took effect in {transactions} transactions"
+    )?;
+    Ok(transactions)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

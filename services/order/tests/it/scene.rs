@@ -41,8 +41,6 @@ pub struct Scene {
     pub pool: PgPool,
     /// For what the service itself may not do.
     pub superuser: PgPool,
-    /// What the service counts.
-    pub metrics: Metrics,
     /// The service, for its consumer.
     pub service: Arc<OrderService>,
     /// Where this test's topics are.
@@ -75,13 +73,13 @@ impl Scene {
             kafka: kafka.clone(),
             payment_deadline: PAYMENT_DEADLINE,
         };
-        let (metrics, shutdown) = (Metrics::new(), CancellationToken::new());
-        let service = Arc::new(OrderService::build(&config, pool.clone(), &metrics, shutdown.clone())?);
+        let shutdown = CancellationToken::new();
+        let service =
+            Arc::new(OrderService::build(&config, pool.clone(), &Metrics::new(), shutdown.clone())?);
         Ok(Self {
             api: OrderServiceClient::new(Arc::clone(&service).routes()),
             superuser: database.superuser().await?,
             pool,
-            metrics,
             service,
             kafka,
             shutdown,

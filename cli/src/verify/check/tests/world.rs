@@ -9,9 +9,9 @@ use crate::{
     verify::{
         expected,
         facts::{
-            Acked, AckedOrder, EventType, Facts, Group, InboxRow, Money, Notification, NotificationKind,
-            Order, OrderEvent, OrderEventKind, OrderStatus, OutboxRow, Payment, PaymentStatus, Placed,
-            Posting, ProviderLines, Record, Source, Span, Topic, partition,
+            Acked, AckedOrder, DeadLetter, EventType, Facts, Group, InboxRow, LetterState, Money,
+            Notification, NotificationKind, Order, OrderEvent, OrderEventKind, OrderStatus, OutboxRow,
+            Payment, PaymentStatus, Placed, Posting, ProviderLines, Record, Source, Span, Topic, partition,
         },
     },
 };
@@ -36,7 +36,8 @@ impl World {
             CancellationRequested, Cancelled, Confirmed, PaymentSucceeded, Placed, Rejected,
         };
         let [confirmed, rejected, refunded, cancelled] = std::array::from_fn(|_| order_id());
-        let mut world = Self { facts: Facts::default(), confirmed, rejected, refunded, cancelled, next: 0 };
+        let facts = Facts { inbox_days: 0..i64::MAX, ..Facts::default() };
+        let mut world = Self { facts, confirmed, rejected, refunded, cancelled, next: 0 };
         world.order(confirmed, OrderStatus::Confirmed, None, &[Placed, PaymentSucceeded, Confirmed]);
         world.order(rejected, OrderStatus::Rejected, Some("PAYMENT_DECLINED"), &[Placed, Rejected]);
         let by_customer = Some("CANCELLED_BY_CUSTOMER");
@@ -59,7 +60,41 @@ impl World {
         world.notification(refunded, NotificationKind::OrderCancelled, true);
         world.notification(cancelled, NotificationKind::OrderCancelled, false);
         world.publish();
+        // Once refused by billing, and replayed since.
+        let replayed = world.letter(world.record(refunded, EventType::RefundRequested));
+        replayed.state = LetterState::Replayed;
+        replayed.audited = ["parked", "replay", "replayed"].map(str::to_owned).to_vec();
         world
+    }
+
+    /// Makes a parked letter of a record that billing has read, with its copy in the outbox.
+    pub(super) fn letter(&mut self, record: usize) -> &mut DeadLetter {
+        let record = self.facts.log.records[record].clone();
+        let (id, seq, row) = (Uuid::now_v7(), self.next(), self.next());
+        self.facts.outbox.push(OutboxRow {
+            database: Database::Billing,
+            row,
+            event_id: Some(id),
+            topic: format!("{}.billing.dlq", record.topic),
+            key: Some(record.key),
+            created_ms: 1,
+            digest: *id.as_bytes(),
+        });
+        self.facts.dead_letters.push(DeadLetter {
+            group: Group::Billing,
+            id,
+            seq,
+            topic: record.topic.name().to_owned(),
+            partition: record.partition,
+            offset: record.offset,
+            key_hash: Some(record.key.as_bytes().to_vec()),
+            identity: Some((record.source.name().to_owned(), record.id.to_string())),
+            state: LetterState::Parked,
+            copied: true,
+            replaying: false,
+            audited: vec!["parked".to_owned()],
+        });
+        self.facts.dead_letters.last_mut().expect("it was pushed")
     }
 
     pub(super) fn payment_of(&mut self, order: Uuid) -> &mut Payment {

@@ -50,6 +50,29 @@ pub fn cases(orders: &Orders) -> Vec<Case<'_>> {
             )],
         ),
         case(
+            "a record waits for a dead letter that does not exist",
+            [sql(
+                Billing,
+                "insert into inbox.dead_letter
+                    (id, consumer, topic, partition, \"offset\", key, source, event_id, headers, state)
+                 select gen_random_uuid(), consumer, topic, partition, \"offset\", 'o-1', source, id, '', 'held'
+                 from inbox.message limit 1",
+            )],
+            [
+                ("dead-letters", "in group billing): waits, and nothing holds its key".into()),
+                ("dead-letters", "in group billing): the audit knows nothing of it".into()),
+            ],
+        ),
+        case(
+            "a replay of dead letters is not done",
+            [sql(
+                Billing,
+                "insert into inbox.replay (id, consumer, actor, reason, selected)
+                 values (gen_random_uuid(), 'billing', 'ada', 'a try', 1)",
+            )],
+            [("at-rest", ": is still running".into())],
+        ),
+        case(
             "the provider has charged one payment twice, and one that nobody owes",
             [file("provider.ndjson", move |text| {
                 let charge = charge(text);

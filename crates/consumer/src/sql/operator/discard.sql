@@ -1,9 +1,15 @@
 -- $8 who, $9 why. The holds of what is selected are locked.
-with given_up as (
+with selected as materialized (
+    select l.id from inbox.dead_letter as l
+    where l.id in (select id from inbox.parked($1, $2, $3, $4, $5, $6, $7)) and l.state = 'parked'
+    -- In one order for all who lock several.
+    order by l.seq
+    for update
+), given_up as (
     update inbox.dead_letter as l
     set state = 'discarded', ended_at = clock_timestamp(), replay = null
-    from inbox.parked($1, $2, $3, $4, $5, $6, $7) as p
-    where l.id = p.id and l.state = 'parked'
+    from selected
+    where l.id = selected.id
     returning l.id, l.consumer
 ), heads as (
     select h.consumer, h.topic, h.key_hash, waiting.next, waiting.held

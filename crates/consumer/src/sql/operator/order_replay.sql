@@ -1,14 +1,17 @@
 -- $8 records a second, $9 who, $10 why.
-with selected as (
-    select id, consumer from inbox.parked($1, $2, $3, $4, $5, $6, $7) where replay is null
+with selected as materialized (
+    select l.id, l.consumer from inbox.dead_letter as l
+    where l.id in (select id from inbox.parked($1, $2, $3, $4, $5, $6, $7)) and l.state = 'parked' and l.replay is null
+    -- In one order for all who lock several.
+    order by l.seq
+    for update
 ), consumers as materialized (
     select consumer, gen_random_uuid() as replay from (select distinct consumer from selected) as each
 ), taken as (
     update inbox.dead_letter as l
     set replay = consumers.replay
     from selected join consumers using (consumer)
-    -- Again: another may have taken it since.
-    where l.id = selected.id and l.replay is null and l.state = 'parked'
+    where l.id = selected.id
     returning l.id, l.consumer, l.replay
 ), audited as (
     insert into inbox.audit (actor, action, consumer, dead_letter, replay, reason)

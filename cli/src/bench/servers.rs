@@ -1,4 +1,4 @@
-//! The benchmark's own PostgreSQL and Kafka, and the folder that all of it lives in.
+//! A benchmark's own PostgreSQL and Kafka, and the folder that all of it lives in.
 
 use std::{
     fs::{self, File},
@@ -14,7 +14,7 @@ use sqlx::{
 use stack::{Server, kafka, port, postgres};
 use uuid::Uuid;
 
-use super::{broker::Broker, debezium};
+use super::broker::Broker;
 use crate::{output, platform::process::Identity};
 
 /// How long a server may take to answer.
@@ -86,11 +86,6 @@ impl Servers {
             kafka: None,
             _lock: lock,
         })
-    }
-
-    /// Downloads Debezium, unless an earlier run has.
-    pub(super) async fn install_debezium(&self) -> anyhow::Result<()> {
-        debezium::install(&self.debezium()).await
     }
 
     pub(super) async fn start(&mut self) -> anyhow::Result<()> {
