@@ -14,8 +14,9 @@ create table inbox.dead_letter (
     key_hash        bytea       generated always as (sha256(key)) stored,
     -- Of the record's headers, where they are what they should be.
     source          text,
-    event_id        text,
     event_type      text,
+    -- Null where the record is not in the inbox: it has no id, or one of a time that the inbox does not remember.
+    event_id        text,
     -- In wire order; see the outbox crate's headers module.
     headers         bytea       not null,
     payload         bytea,
@@ -46,7 +47,7 @@ create table inbox.dead_letter (
 create index dead_letter_key_idx on inbox.dead_letter (consumer, topic, key_hash, seq) where state in ('parked', 'held');
 create index dead_letter_replay_idx on inbox.dead_letter (replay, seq) where state in ('parked', 'held');
 create index dead_letter_group_idx on inbox.dead_letter (consumer, event_type, fingerprint) where state in ('parked', 'held');
--- What has no identity cannot be in the inbox: a second delivery is known by its place.
+-- A second delivery of what is not in the inbox is known by its place.
 create unique index dead_letter_place_idx on inbox.dead_letter (consumer, topic, partition, "offset") where event_id is null;
 
 -- Keys whose later records wait. Whoever processes or parks one of the key's records locks its row first.
@@ -78,7 +79,7 @@ create table inbox.replay (
     ended_at   timestamptz
 );
 
-create index replay_running_idx on inbox.replay (consumer, created_at) where state = 'running';
+create index replay_running_idx on inbox.replay (consumer) where state = 'running';
 
 -- Append-only: who did what to which dead letter, and why.
 create table inbox.audit (
@@ -106,14 +107,16 @@ $$;
 create trigger append_only before update or delete or truncate on inbox.audit
     for each statement execute function inbox.refuse();
 
--- The parked letters that a filter selects; what is null, or an empty list, selects all.
+-- The letters that a filter selects of those that an operator decides about; what is null, or an empty list, selects all.
 create function inbox.parked(
     ids uuid[], of_consumer text, of_topic text, of_event_type text, of_kind text, of_fingerprint text, of_key bytea
 ) returns setof inbox.dead_letter
     language sql stable
 begin atomic
     select l.* from inbox.dead_letter as l
-    where l.state = 'parked'
+    where (l.state = 'parked'
+            -- It would be next in a replay that was stopped, and everything waits for it.
+            or (l.state = 'held' and exists (select from inbox.replay as r where r.id = l.replay and r.state = 'stopped')))
         and (cardinality(ids) = 0 or l.id = any (ids))
         and (of_consumer is null or l.consumer = of_consumer)
         and (of_topic is null or l.topic = of_topic)

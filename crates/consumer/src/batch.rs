@@ -1,6 +1,6 @@
 //! One batch, one transaction: fence, holds, inbox, effects, dead letters, outbox.
 
-use std::{collections::HashSet, panic::AssertUnwindSafe, time::SystemTime};
+use std::{panic::AssertUnwindSafe, time::SystemTime};
 
 use futures_util::FutureExt as _;
 use outbox::{Event, MAX_EVENT_BYTES, UnitOfWork};
@@ -57,32 +57,28 @@ impl<H: Handler> Batches<'_, H> {
     /// Applies records in their order and commits them with everything they cause.
     pub async fn apply(&self, fence: &Fence, messages: &[&Message], mode: &Mode) -> Result<(), Stopped> {
         let mut work = UnitOfWork::begin(self.pool).await?;
-        let any_held = fence.pass(&mut work).await?;
-        let mut held = if any_held {
-            hold::lock(&mut work, self.consumer, messages).await?
-        } else {
-            hold::Held::default()
-        };
-        let mut new = inbox::enter(&mut work, self.consumer, messages).await?;
-        let strangers = dead_letter::known_strangers(&mut work, self.consumer, messages).await?;
-        let (mut events, mut effects, mut letters) = (Vec::new(), Vec::new(), Vec::new());
+        fence.pass(&mut work).await?;
+        let mut held = hold::lock(&mut work, self.consumer, messages).await?;
         let now = SystemTime::now();
-        for (index, &message) in messages.iter().enumerate() {
-            // Removing it makes a second occurrence within the batch a repeat.
-            let is_new = if message.is_identified() {
-                new.remove(&(message.source.clone(), message.id.to_string()))
-            } else {
-                !strangers.contains(&(message.topic.clone(), message.partition, message.offset))
+        let checked: Vec<_> = messages.iter().map(|&message| (message, message.check(now))).collect();
+        let (mut new, known) = inbox::enter(&mut work, self.consumer, &checked).await?;
+        let (mut events, mut effects, mut letters) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, (message, checked)) in checked.into_iter().enumerate() {
+            let is_new = match checked {
+                // Removing it makes a second occurrence within the batch a repeat.
+                Ok(()) => new.remove(&(message.source.clone(), message.id.to_string())),
+                Err(_) => !known.contains(&(message.topic.clone(), message.partition, message.offset)),
             };
             if !is_new {
                 self.metrics.repeated(&message.topic);
                 continue;
             }
+            let in_inbox = checked.is_ok();
             if held.contains(message) {
-                letters.push(Letter::behind(message));
+                letters.push(Letter::behind(message, in_inbox));
                 continue;
             }
-            let failure = match self.admit(message, now) {
+            let (failure, attempts) = match checked.and_then(|()| self.subscription.takes(message)) {
                 Ok(false) => continue,
                 Ok(true) => match self.run(&mut work, message, mode).await? {
                     Ok(caused) => {
@@ -90,19 +86,26 @@ impl<H: Handler> Batches<'_, H> {
                         effects.push(&message.topic);
                         continue;
                     }
-                    Err(failure) => failure,
+                    // With its batch, and apart.
+                    Err(failure) => (failure, 2),
                 },
-                Err(failure) => failure,
+                Err(failure) => (failure, 0),
+            };
+            let letter = |failure| Letter {
+                attempts,
+                failure: Some(failure),
+                version: Some(self.version),
+                ..Letter::behind(message, in_inbox)
             };
             match self.policy(message) {
                 _ if failure.kind == Kind::Config => return Err(Stopped::Blocked { index, failure }),
                 Policy::Block => return Err(Stopped::Blocked { index, failure }),
                 Policy::HoldKey => {
-                    let letter = Letter::failed(message, failure, self.version);
+                    let letter = letter(failure);
                     held.begin(message, letter.id);
                     letters.push(letter);
                 }
-                Policy::Skip => letters.push(Letter::failed(message, failure, self.version)),
+                Policy::Skip => letters.push(letter(failure)),
             }
         }
         if !letters.is_empty() {
@@ -127,16 +130,6 @@ impl<H: Handler> Batches<'_, H> {
             self.metrics.parked(&letter.message.topic, letter.failure.as_ref().map(|failure| failure.kind));
         }
         Ok(())
-    }
-
-    /// Whether the handler is to be given the record.
-    fn admit(&self, message: &Message, now: SystemTime) -> Result<bool, Failure> {
-        if !message.is_identified() {
-            // Again, for its words.
-            message.clone().identify()?;
-        }
-        message.check_age(now)?;
-        self.subscription.takes(message)
     }
 
     fn policy(&self, message: &Message) -> Policy {
@@ -168,12 +161,20 @@ pub(crate) async fn run_apart<H: Handler>(
 ) -> Result<Result<Vec<Event>, Failure>, Error> {
     sqlx::raw_sql("savepoint record").execute(&mut **work).await?;
     let outcome = call(handler, work, message).await?.and_then(check_sizes);
-    let end = match outcome {
-        Ok(_) => "release savepoint record",
-        Err(_) => "rollback to savepoint record; release savepoint record",
+    if outcome.is_ok() {
+        let released = sqlx::raw_sql("release savepoint record").execute(&mut **work).await;
+        match released.map_err(Error::from) {
+            Ok(_) => return Ok(outcome),
+            Err(error) if error.blame() == Some(Kind::Bug) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    sqlx::raw_sql("rollback to savepoint record; release savepoint record").execute(&mut **work).await?;
+    let ignored = || Failure {
+        kind: Kind::Bug,
+        error: "the handler has ignored that a statement of its failed".to_owned(),
     };
-    sqlx::raw_sql(end).execute(&mut **work).await?;
-    Ok(outcome)
+    Ok(Err(outcome.err().unwrap_or_else(ignored)))
 }
 
 async fn call<H: Handler>(
@@ -218,6 +219,3 @@ fn words(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without words")
 }
-
-/// Places of records, by logical topic.
-pub(crate) type Places = HashSet<(String, i32, i64)>;

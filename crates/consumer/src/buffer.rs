@@ -25,6 +25,8 @@ pub(crate) struct Read {
 
 /// A partition that waits.
 struct Blocked {
+    /// Of the record that it waits for.
+    offset: i64,
     since: Instant,
     pause: Duration,
     reason: String,
@@ -45,15 +47,20 @@ impl Buffer {
     /// Forgets what was read from partitions that have been lost since; their next owner reads it again.
     pub fn drop_lost(&mut self, ownership: &Ownership) {
         self.records.retain(|read| ownership.current(&read.partition) == Some(read.ownership));
-        self.blocked.retain(|partition, _| ownership.current(partition).is_some());
+        let records = &self.records;
+        self.blocked.retain(|partition, _| records.iter().any(|read| read.partition == *partition));
     }
 
-    /// Takes the next batch, of the partitions that do not wait.
+    /// Takes the next batch, of the partitions that do not wait; or the record alone that one has waited for long enough.
     pub fn take(&mut self, limits: Limits) -> Vec<Read> {
         let now = Instant::now();
+        let due = |read: &Read| self.blocked.get(&read.partition).is_some_and(|blocked| blocked.due() <= now);
+        if let Some(at) = self.records.iter().position(due) {
+            return self.records.remove(at).into_iter().collect();
+        }
         let (mut batch, mut rest, mut bytes) = (Vec::new(), VecDeque::new(), 0);
         for read in self.records.drain(..) {
-            let waits = self.blocked.get(&read.partition).is_some_and(|blocked| blocked.due() > now);
+            let waits = self.blocked.contains_key(&read.partition);
             let full = batch.len() == limits.records || (bytes >= limits.bytes && !batch.is_empty());
             if waits || full {
                 rest.push_back(read);
@@ -74,16 +81,17 @@ impl Buffer {
     }
 
     /// Has a partition wait, with these records of it, which were taken.
-    pub fn block(&mut self, partition: &Partition, records: Vec<Read>, reason: String) {
+    pub fn block(&mut self, partition: &Partition, offset: i64, records: Vec<Read>, reason: String) {
         self.put_back(records);
         let pause =
             self.blocked.get(partition).map_or(BLOCKED.0, |blocked| (blocked.pause * 2).min(BLOCKED.1));
-        self.blocked.insert(partition.clone(), Blocked { since: Instant::now(), pause, reason });
+        self.blocked.insert(partition.clone(), Blocked { offset, since: Instant::now(), pause, reason });
     }
 
-    /// Records of this partition have taken effect. Says whether it had to wait.
-    pub fn unblock(&mut self, partition: &Partition) -> bool {
-        self.blocked.remove(partition).is_some()
+    /// This record has taken effect, and all before it in its partition. Says whether the partition had to wait for it.
+    pub fn unblock(&mut self, partition: &Partition, offset: i64) -> bool {
+        let over = self.blocked.get(partition).is_some_and(|blocked| blocked.offset <= offset);
+        over && self.blocked.remove(partition).is_some()
     }
 
     /// Whether anything can be taken now.

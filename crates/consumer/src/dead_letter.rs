@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use crate::{Kind, Message, batch::Places, error::Failure};
+use crate::{Message, error::Failure};
 
 /// Of an error's text; the rest is cut off.
 const MAX_ERROR_BYTES: usize = 2_048;
@@ -17,6 +17,8 @@ const MAX_ERROR_BYTES: usize = 2_048;
 pub(crate) struct Letter<'m> {
     pub id: Uuid,
     pub message: &'m Message,
+    /// Whether the inbox knows it, by which a repeat is noticed; where not, it is noticed by its place.
+    pub in_inbox: bool,
     /// Why it failed; none where it only waits behind one that did.
     pub failure: Option<Failure>,
     pub version: Option<&'static str>,
@@ -27,23 +29,13 @@ pub(crate) struct Letter<'m> {
 }
 
 impl<'m> Letter<'m> {
-    /// A record that failed, in its batch and then apart; those that the handler was not given had no attempt.
-    pub fn failed(message: &'m Message, failure: Failure, version: &'static str) -> Self {
-        let handled = matches!(failure.kind, Kind::Poison | Kind::Bug) && message.is_identified();
-        Self {
-            failure: Some(failure),
-            version: Some(version),
-            attempts: if handled { 2 } else { 0 },
-            ..Self::behind(message)
-        }
-    }
-
     /// A record that waits behind one that failed.
-    pub fn behind(message: &'m Message) -> Self {
+    pub fn behind(message: &'m Message, in_inbox: bool) -> Self {
         let now = OffsetDateTime::from(SystemTime::now());
         Self {
             id: Uuid::now_v7(),
             message,
+            in_inbox,
             failure: None,
             version: None,
             attempts: 0,
@@ -111,7 +103,7 @@ pub(crate) async fn park(
     fn column<'l, T>(letters: &'l [Letter<'l>], value: impl Fn(&'l Letter<'l>) -> T) -> Vec<T> {
         letters.iter().map(value).collect()
     }
-    let identity = |letter: &Letter<'_>| letter.message.is_identified();
+    let identity = |letter: &Letter<'_>| !letter.message.id.is_nil();
     let failure = |letter: &Letter<'_>| letter.failure.is_some();
     sqlx::query(include_str!("sql/park.sql"))
         .bind(consumer)
@@ -121,7 +113,7 @@ pub(crate) async fn park(
         .bind(column(letters, |letter| letter.message.offset))
         .bind(column(letters, |letter| letter.message.key.as_deref()))
         .bind(column(letters, |letter| identity(letter).then_some(letter.message.source.as_str())))
-        .bind(column(letters, |letter| identity(letter).then(|| letter.message.id.to_string())))
+        .bind(column(letters, |letter| letter.in_inbox.then(|| letter.message.id.to_string())))
         .bind(column(letters, |letter| identity(letter).then_some(letter.message.event_type.as_str())))
         .bind(column(letters, |letter| letter.message.headers.encode()))
         .bind(column(letters, |letter| letter.message.payload.as_deref()))
@@ -137,31 +129,6 @@ pub(crate) async fn park(
         .execute(connection)
         .await?;
     Ok(())
-}
-
-/// Which of the records without identity are dead letters already.
-pub(crate) async fn known_strangers(
-    connection: &mut PgConnection,
-    consumer: &str,
-    messages: &[&Message],
-) -> Result<Places, sqlx::Error> {
-    let strangers: Vec<_> = messages.iter().filter(|message| !message.is_identified()).collect();
-    if strangers.is_empty() {
-        return Ok(Places::new());
-    }
-    let found: Vec<(String, i32, i64)> = sqlx::query_as(
-        "select l.topic, l.partition, l.\"offset\" from inbox.dead_letter as l
-         join unnest($2::text[], $3::integer[], $4::bigint[]) as place (topic, partition, position)
-            on l.topic = place.topic and l.partition = place.partition and l.\"offset\" = place.position
-         where l.consumer = $1 and l.event_id is null",
-    )
-    .bind(consumer)
-    .bind(strangers.iter().map(|message| message.topic.as_str()).collect::<Vec<_>>())
-    .bind(strangers.iter().map(|message| message.partition).collect::<Vec<_>>())
-    .bind(strangers.iter().map(|message| message.offset).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
-    Ok(found.into_iter().collect())
 }
 
 /// The trace in a W3C `traceparent`.
@@ -191,6 +158,7 @@ pub(crate) fn fingerprint(failure: &Failure) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Kind;
 
     #[test]
     fn errors_that_differ_in_ids_only_are_one() {

@@ -214,7 +214,7 @@ pub async fn behind(pool: &PgPool, id: Uuid, limit: i64) -> Result<Vec<Letter>, 
     sqlx::query_as(
         "select l.* from inbox.dead_letter as l
          join inbox.key_hold as h using (consumer, topic, key_hash)
-         where h.head = $1 and l.state = 'held' order by l.seq limit $2",
+         where h.head = $1 and l.state = 'held' and l.id <> h.head order by l.seq limit $2",
     )
     .bind(id)
     .bind(limit)
@@ -323,12 +323,14 @@ async fn turn(
 pub async fn discard(pool: &PgPool, filter: &Filter, act: Act<'_>) -> Result<Discarded, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     // In one order for all who lock several, and before the letters, as the workers do.
-    sqlx::query_with(include_str!("sql/operator/lock_selected_holds.sql"), filter.arguments()?)
-        .execute(&mut *transaction)
-        .await?;
+    let locked: Vec<Uuid> =
+        sqlx::query_scalar_with(include_str!("sql/operator/lock_selected_holds.sql"), filter.arguments()?)
+            .fetch_all(&mut *transaction)
+            .await?;
     let row = sqlx::query_with(include_str!("sql/operator/discard.sql"), filter.arguments()?)
         .bind(act.actor)
         .bind(act.reason)
+        .bind(locked)
         .fetch_one(&mut *transaction)
         .await?;
     let discarded = Discarded { discarded: row.try_get("discarded")?, released: row.try_get("released")? };

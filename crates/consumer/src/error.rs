@@ -56,30 +56,40 @@ impl Kind {
 }
 
 impl Error {
-    /// Whether a record is to blame, or the installation, by the class of PostgreSQL's error code
-    /// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>): data exceptions (22), constraints (23), limits of
-    /// the program (54) and errors that a function raises (P0) come again with the record; undefined names and missing
-    /// rights (42), unknown schemas and databases (3F, 3D), logins (28) and unsupported features (0A) with any. The rest,
-    /// above all a lost connection, a deadlock and a server that is full or stops, passes.
+    /// Whether a record is to blame, or the installation, or nobody: what passes by itself is worth another try.
+    ///
+    /// By the class of PostgreSQL's error code (<https://www.postgresql.org/docs/current/errcodes-appendix.html>). Nobody is
+    /// to blame for lost connections (08), deadlocks (40), full servers (53), operators (57), the disk (58), locks that were
+    /// not to be had (55P03, 55006) and a server that became a standby (25006). Undefined names and missing rights (42),
+    /// unknown schemas and databases (3F, 3D), logins (28), unsupported features (0A), wrong states such as an outbox of
+    /// another cluster (55) and internal errors (XX, F0) are the installation's. Anything else comes again with the record.
     pub(crate) fn blame(&self) -> Option<Kind> {
         let error = match self {
             Self::Sql(error) | Self::Outbox(outbox::Error::Sql(error)) => error,
             Self::Outbox(outbox::Error::TooLarge { .. }) => return Some(Kind::Poison),
             _ => return None,
         };
-        // What was read is not what the handler wanted: its statement is wrong, or the row is.
-        if matches!(
-            error,
-            sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)
-        ) {
-            return Some(Kind::Poison);
+        use sqlx::Error::{
+            ColumnDecode, ColumnIndexOutOfBounds, ColumnNotFound, Decode, Encode, RowNotFound, TypeNotFound,
+        };
+        match error {
+            RowNotFound | ColumnDecode { .. } | Decode(_) | Encode(_) => return Some(Kind::Poison),
+            ColumnNotFound(_) | ColumnIndexOutOfBounds { .. } | TypeNotFound { .. } => {
+                return Some(Kind::Config);
+            }
+            _ => {}
         }
         let code = error.as_database_error().and_then(|error| error.code())?;
-        match code.get(..2)? {
-            "22" | "23" | "54" | "P0" => Some(Kind::Poison),
-            "42" | "3F" | "3D" | "28" | "0A" => Some(Kind::Config),
-            _ => None,
-        }
+        blame_of(&code)
+    }
+
+    /// Whether PostgreSQL took too long, which a smaller batch may not.
+    pub(crate) fn is_slow(&self) -> bool {
+        let (Self::Sql(error) | Self::Outbox(outbox::Error::Sql(error))) = self else {
+            return matches!(self, Self::Timeout);
+        };
+        // query_canceled: `statement_timeout`.
+        error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57014")
     }
 
     /// With what is behind it.
@@ -90,9 +100,34 @@ impl Error {
     }
 }
 
+fn blame_of(code: &str) -> Option<Kind> {
+    match (code.get(..2)?, code) {
+        ("08" | "40" | "53" | "57" | "58", _) | (_, "55P03" | "55006" | "25006") => None,
+        // A statement after one that failed: the handler has ignored the error.
+        (_, "25P02") => Some(Kind::Bug),
+        ("42" | "3F" | "3D" | "28" | "0A" | "55" | "XX" | "F0", _) => Some(Kind::Config),
+        _ => Some(Kind::Poison),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_class_of_errors_has_somebody_to_blame_or_nobody() {
+        for code in ["08006", "40001", "40P01", "53100", "53300", "57P01", "57014", "58030", "55P03", "25006"]
+        {
+            assert_eq!(blame_of(code), None, "{code}");
+        }
+        for code in ["42P01", "42501", "3F000", "3D000", "28P01", "0A000", "55000", "XX000"] {
+            assert_eq!(blame_of(code), Some(Kind::Config), "{code}");
+        }
+        for code in ["22012", "22P05", "23505", "23503", "54000", "P0001", "21000", "44000", "38000"] {
+            assert_eq!(blame_of(code), Some(Kind::Poison), "{code}");
+        }
+        assert_eq!(blame_of("25P02"), Some(Kind::Bug));
+    }
 
     #[test]
     fn a_lost_connection_is_nobodys_fault() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::{PgConnection, PgPool, Row as _};
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::{Error, kafka::Ownership};
@@ -52,19 +52,15 @@ impl Fence {
         Ok(fence)
     }
 
-    /// The first statement of the batch: locks its partitions until the commit, or finds them lost. Says whether the
-    /// consumer holds any key: a hold is made behind this lock, so the statement sees those of an earlier owner.
-    pub async fn pass(&self, connection: &mut PgConnection) -> Result<bool, Error> {
+    /// The first statement of the batch: locks its partitions until the commit, or finds them lost.
+    pub async fn pass(&self, connection: &mut PgConnection) -> Result<(), Error> {
         let passed = sqlx::query(include_str!("sql/pass_fence.sql"))
             .bind(&self.consumer)
             .bind(&self.topics)
             .bind(&self.partitions)
             .bind(&self.epochs)
-            .fetch_one(connection)
+            .execute(connection)
             .await?;
-        if passed.try_get::<i64, _>("passed")? != self.topics.len() as i64 {
-            return Err(Error::Fenced);
-        }
-        Ok(passed.try_get("any_held")?)
+        if passed.rows_affected() == self.topics.len() as u64 { Ok(()) } else { Err(Error::Fenced) }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use rdkafka::{
     ClientConfig, ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, ConsumerContext, Rebalance, StreamConsumer},
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, StreamConsumer},
     error::KafkaError,
     types::RDKafkaErrorCode,
 };
@@ -94,7 +94,7 @@ impl ClientContext for Ownership {
 }
 
 impl ConsumerContext for Ownership {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn pre_rebalance(&self, client: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Assign(partitions) => {
                 self.begin(partitions);
@@ -102,6 +102,10 @@ impl ConsumerContext for Ownership {
             }
             Rebalance::Revoke(partitions) => {
                 self.end(partitions);
+                // librdkafka remembers a pause for longer than it owns the partition.
+                if let Err(error) = client.resume(partitions) {
+                    debug!(%error, "revoked partitions were not resumed");
+                }
                 info!(partitions = partitions.count(), "partitions revoked");
             }
             Rebalance::Error(error) => debug!(%error, "rebalance failed"),

@@ -1,6 +1,10 @@
 //! A record as handlers see it: CloudEvents 1.0 in Kafka's binary mode, checked.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    ops::RangeInclusive,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, SystemTime},
+};
 
 use outbox::Headers;
 use prost::Name;
@@ -15,6 +19,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 const WINDOW: Duration = Duration::from_secs(28 * DAY.as_secs());
 /// How far a clock may be ahead.
 const AHEAD: Duration = DAY;
+/// To the end of the year 9999: a producer may say anything.
+const TIMESTAMPS: RangeInclusive<i64> = 0..=253_402_300_799_999;
 /// The longest attribute that is taken: it becomes part of the inbox's key.
 const MAX_ATTRIBUTE_BYTES: usize = 256;
 
@@ -33,7 +39,7 @@ pub struct Message {
     pub headers: Headers,
     /// Value.
     pub payload: Option<Vec<u8>>,
-    /// Kafka's timestamp, in milliseconds since 1970.
+    /// Kafka's timestamp, in milliseconds since 1970; none where it is no time of this era.
     pub timestamp: Option<i64>,
     /// `ce_source`; empty where the headers are not an event's.
     pub source: String,
@@ -47,9 +53,15 @@ impl Message {
     /// Copies a record out of the client's buffer.
     pub(crate) fn from_record(record: &BorrowedMessage<'_>, prefix: &str) -> Self {
         let headers = record.headers().map(|headers| {
-            let pairs =
-                headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)));
-            pairs.collect::<Headers>()
+            // rdkafka panics at a name that is not UTF-8.
+            let pair = |index| {
+                let header = catch_unwind(AssertUnwindSafe(|| headers.get(index)));
+                header.map_or_else(
+                    |_| (char::REPLACEMENT_CHARACTER.to_string(), None),
+                    |header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)),
+                )
+            };
+            (0..headers.count()).map(pair).collect::<Headers>()
         });
         Self {
             topic: record.topic().strip_prefix(prefix).unwrap_or(record.topic()).to_owned(),
@@ -58,7 +70,7 @@ impl Message {
             key: record.key().map(<[u8]>::to_vec),
             headers: headers.unwrap_or_default(),
             payload: record.payload().map(<[u8]>::to_vec),
-            timestamp: record.timestamp().to_millis(),
+            timestamp: record.timestamp().to_millis().filter(|millis| TIMESTAMPS.contains(millis)),
             source: String::new(),
             id: Uuid::nil(),
             event_type: String::new(),
@@ -87,13 +99,16 @@ impl Message {
         Ok(())
     }
 
-    /// Whether the headers are an event's.
-    pub(crate) fn is_identified(&self) -> bool {
-        !self.id.is_nil()
+    /// Whether the inbox would notice a repeat: the headers are an event's, of a time that it remembers.
+    pub(crate) fn check(&self, now: SystemTime) -> Result<(), Failure> {
+        if self.id.is_nil() {
+            // Again, for its words.
+            return self.clone().identify();
+        }
+        self.check_age(now)
     }
 
-    /// Whether the inbox would notice a repeat.
-    pub(crate) fn check_age(&self, now: SystemTime) -> Result<(), Failure> {
+    fn check_age(&self, now: SystemTime) -> Result<(), Failure> {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (kind, error) = if self.made_at() + WINDOW < now {
             (

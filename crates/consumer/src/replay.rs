@@ -23,7 +23,7 @@ const POLL: Duration = Duration::from_millis(250);
 /// How long PostgreSQL may take for one record.
 const WITHIN: Duration = Duration::from_secs(20);
 /// How often it may take longer before the record is to blame.
-const TIMEOUTS: u32 = 3;
+const SLOW: u32 = 3;
 
 /// A replay that is due.
 struct Job {
@@ -38,6 +38,8 @@ struct Stored {
     id: Uuid,
     message: Message,
     has_key: bool,
+    /// Not only waited behind one that did.
+    has_failed: bool,
     attempts: i32,
     replays: i32,
     first_failed_at: Option<OffsetDateTime>,
@@ -50,26 +52,29 @@ enum Step {
     Something,
 }
 
-/// The letter that is being replayed, as far as it is known outside of its transaction.
+/// What is being replayed, as far as it is known outside of its transaction.
 #[derive(Default)]
 struct Attempt {
+    replay: Option<Uuid>,
     letter: Option<Uuid>,
-    /// How often its transaction did not end in time.
-    timeouts: u32,
-    /// Why its transaction cannot be committed: it is not run again.
+    /// The letter whose transactions took too long, and how often.
+    slow: Option<(Uuid, u32)>,
+    /// Why its transaction cannot be committed: the letter is not run again.
     condemned: Option<(Uuid, Failure)>,
 }
 
 impl Attempt {
     /// What can be said of the letter, after its transaction was rolled back.
     fn failed(&mut self, error: &Error) {
-        self.timeouts = if matches!(error, Error::Timeout) { self.timeouts + 1 } else { 0 };
-        let kind = match error.blame() {
-            _ if self.timeouts >= TIMEOUTS => Some(Kind::Poison),
-            Some(Kind::Config) => None,
-            blame => blame,
+        let Some(letter) = self.letter else { return };
+        let before = self.slow.take().filter(|(slow, _)| *slow == letter).map_or(0, |(_, times)| times);
+        let kind = if error.is_slow() {
+            self.slow = Some((letter, before + 1));
+            (before + 1 >= SLOW).then_some(Kind::Poison)
+        } else {
+            error.blame().filter(|kind| *kind != Kind::Config)
         };
-        if let (Some(letter), Some(kind)) = (self.letter, kind) {
+        if let Some(kind) = kind {
             self.condemned = Some((letter, Failure { kind, error: error.words() }));
         }
     }
@@ -93,6 +98,10 @@ pub(crate) async fn run<H: Handler>(consumer: &Consumer<H>, shutdown: Cancellati
                 warn!(group, error = error.words(), "replay rolled back; trying on");
                 attempt.failed(&error);
                 let _ = tokio::time::timeout(4 * POLL, shutdown.cancelled()).await;
+                // Others go first. Where PostgreSQL is away, it is tried again like this one.
+                let put_off =
+                    sqlx::query("update inbox.replay set next_at = clock_timestamp() where id = $1");
+                let _ = put_off.bind(attempt.replay).execute(&consumer.pool).await;
             }
         }
     }
@@ -100,10 +109,11 @@ pub(crate) async fn run<H: Handler>(consumer: &Consumer<H>, shutdown: Cancellati
 
 /// Replays one record of the first replay that is due.
 async fn step<H: Handler>(consumer: &Consumer<H>, group: &str, attempt: &mut Attempt) -> Result<Step, Error> {
-    attempt.letter = None;
+    (attempt.replay, attempt.letter) = (None, None);
     let mut work = UnitOfWork::begin(&consumer.pool).await?;
     let job = sqlx::query_as::<_, Job>(include_str!("sql/claim_replay.sql")).bind(group);
     let Some(job) = job.fetch_optional(&mut *work).await? else { return Ok(Step::Nothing) };
+    attempt.replay = Some(job.id);
     let Some(letter) = next(&mut work, &job).await? else {
         finish(&mut work, group, &job, "done", None).await?;
         work.commit(Vec::new()).await?;
@@ -118,6 +128,14 @@ async fn step<H: Handler>(consumer: &Consumer<H>, group: &str, attempt: &mut Att
         (Err(failure), _) => Err(failure),
         (Ok(_), Some((_, failure))) => Err(failure.clone()),
         (Ok(true), None) => batch::run_apart(&consumer.handler, &mut work, &message).await?,
+        // An older program than the one that parked it would take it for done.
+        (Ok(false), None) if letter.has_failed => Err(Failure {
+            kind: Kind::Config,
+            error: format!(
+                "this program does not take events of type {:?} from {}",
+                message.event_type, message.topic
+            ),
+        }),
         (Ok(false), None) => Ok(Vec::new()),
     };
     let events = match outcome {
@@ -138,8 +156,9 @@ async fn step<H: Handler>(consumer: &Consumer<H>, group: &str, attempt: &mut Att
     };
     sqlx::query(
         "update inbox.replay
-         set next_at = greatest(next_at, clock_timestamp() - interval '1 second') + interval '1 second' / $2
-         where id = $1 and $2 is not null",
+         set next_at = coalesce(
+             greatest(next_at, clock_timestamp() - interval '1 second') + interval '1 second' / $2, clock_timestamp())
+         where id = $1",
     )
     .bind(job.id)
     .bind(job.rate)
@@ -242,6 +261,7 @@ async fn fail<H: Handler>(
     let again = Letter {
         id: letter.id,
         message: &letter.message,
+        in_inbox: false,
         failure: Some(failure),
         version: Some(consumer.version),
         attempts: letter.attempts + 1,
@@ -305,6 +325,7 @@ impl FromRow<'_, PgRow> for Stored {
         Ok(Self {
             id: row.try_get("id")?,
             has_key: key.is_some(),
+            has_failed: row.try_get("has_failed")?,
             message: Message {
                 topic: row.try_get("topic")?,
                 partition: row.try_get("partition")?,

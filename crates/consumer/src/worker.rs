@@ -78,13 +78,15 @@ impl<'c, H: Handler> Worker<'c, H> {
             match processed {
                 Ok(()) => {
                     self.consumer.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
-                    (backoff, self.limits) = (BACKOFF.0, self.consumer.subscription.limits);
+                    backoff = BACKOFF.0;
+                    self.limits.records =
+                        (self.limits.records * 2).min(self.consumer.subscription.limits.records);
                     self.tell(None);
                 }
                 Err(error @ (Error::Fenced | Error::Kafka(_))) => return Err(error),
                 Err(error) => {
                     self.consumer.metrics.failures.inc();
-                    if matches!(error, Error::Timeout) {
+                    if error.is_slow() {
                         self.limits.records = (batch.len() / 2).max(1);
                     }
                     let words = error.words();
@@ -94,6 +96,12 @@ impl<'c, H: Handler> Worker<'c, H> {
                         records = batch.len(),
                         "batch rolled back; running it again"
                     );
+                    if error.is_slow() && batch.len() == 1 {
+                        // It alone is: all others go on.
+                        let failure = Failure { kind: Kind::Config, error: words };
+                        self.block(&mut batch, 0, &failure)?;
+                        continue;
+                    }
                     self.tell(Some(words));
                     self.buffer.put_back(batch);
                     self.rest(backoff.mul_f64(rand::random_range(0.5..1.0)), shutdown).await?;
@@ -209,8 +217,9 @@ impl<'c, H: Handler> Worker<'c, H> {
                     None | Some(Kind::Config) => return Err(error),
                     // Not even as a dead letter.
                     Some(_) if matches!(mode, Mode::Condemned(_)) => return Err(error),
-                    // The commit or the append refuses it: halves, the left one first.
-                    Some(_) if size > 1 => (mode, size) = (Mode::Apart, size / 2),
+                    // The commit or the append refuses it: each apart, and then halves, the left one first.
+                    Some(_) if matches!(mode, Mode::Together) => mode = Mode::Apart,
+                    Some(_) if size > 1 => size /= 2,
                     Some(kind) => mode = Mode::Condemned(Failure { kind, error: error.words() }),
                 },
             }
@@ -241,7 +250,7 @@ impl<'c, H: Handler> Worker<'c, H> {
     /// Takes a record and what follows it in its partition out of the batch, to wait.
     fn block(&mut self, batch: &mut Vec<Read>, index: usize, failure: &Failure) -> Result<(), Error> {
         let Read { partition, message, .. } = &batch[index];
-        let partition = partition.clone();
+        let (partition, offset) = (partition.clone(), message.offset);
         let place = format!("{}[{}]@{}", message.topic, message.partition, message.offset);
         let reason = format!("waits at record {place} ({}): {}", failure.kind.as_str(), failure.error);
         error!(
@@ -256,7 +265,7 @@ impl<'c, H: Handler> Worker<'c, H> {
             .enumerate()
             .partition(|(at, read)| *at >= index && read.partition == partition);
         *batch = others.into_iter().map(|(_, read)| read).collect();
-        self.buffer.block(&partition, waiting.into_iter().map(|(_, read)| read).collect(), reason);
+        self.buffer.block(&partition, offset, waiting.into_iter().map(|(_, read)| read).collect(), reason);
         let mut paused = TopicPartitionList::new();
         paused.add_partition(&partition.0, partition.1);
         self.client.pause(&paused)?;
@@ -275,7 +284,7 @@ impl<'c, H: Handler> Worker<'c, H> {
         let (mut next, mut flow) = (TopicPartitionList::new(), TopicPartitionList::new());
         for (partition, offset) in last {
             let (topic, number) = partition;
-            if self.buffer.unblock(partition) {
+            if self.buffer.unblock(partition, offset) {
                 flow.add_partition(topic, *number);
             }
             // Fails for a partition that was just revoked, and only for that one.

@@ -34,6 +34,9 @@ impl UnitOfWork {
     /// When this returns, domain rows and events are durable; on an error of the commit itself the outcome is unknown.
     pub async fn commit(mut self, events: Vec<Event>) -> Result<(), Error> {
         if events.is_empty() {
+            // PostgreSQL answers the commit of a transaction in which a statement has failed with a rollback, and no error.
+            // Any statement before it is refused; the append is one.
+            sqlx::query("select").execute(&mut *self.transaction).await?;
             return Ok(self.transaction.commit().await?);
         }
         append(&mut self.transaction, events, Quiet::is_over()).await?;

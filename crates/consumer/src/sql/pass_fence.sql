@@ -1,13 +1,8 @@
-with passed as (
-    update inbox.fence as f
-    set updated_at = clock_timestamp()
-    from unnest($2::text[], $3::integer[], $4::bigint[]) as mine (topic, partition, epoch)
-    where f.consumer = $1
-      and f.topic = mine.topic
-      and f.partition = mine.partition
-      -- Epochs are compared, never offsets: a replaced owner must not commit even what its successor has not reached.
-      and f.epoch = mine.epoch
-    returning 1
-)
-select (select count(*) from passed) as passed,
-    exists (select from inbox.key_hold where consumer = $1) as any_held
+update inbox.fence as f
+set updated_at = clock_timestamp()
+from unnest($2::text[], $3::integer[], $4::bigint[]) as mine (topic, partition, epoch)
+where f.consumer = $1
+  and f.topic = mine.topic
+  and f.partition = mine.partition
+  -- Epochs are compared, never offsets: a replaced owner must not commit even what its successor has not reached.
+  and f.epoch = mine.epoch

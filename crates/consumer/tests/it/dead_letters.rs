@@ -119,3 +119,31 @@ async fn a_replay_that_cannot_be_committed_is_dead_again_and_holds_nothing_up() 
     assert!(group.error.contains("violates foreign key constraint"), "{}", group.error);
     worker.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_that_this_installation_cannot_do_stops_and_can_be_left() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    scene.break_for("a1", "poison").await?;
+    scene.break_for("a2", "config").await?;
+    scene.send_all(NOTES, &notes(&["a"], 3)).await?;
+    let worker = scene.worker().await?;
+    scene.has_letters(2, "held").await?;
+    sqlx::raw_sql("delete from broken where text = 'a1'").execute(&scene.owner).await?;
+    let stopped = scene.replay().await?;
+    assert_eq!((stopped.state.as_str(), stopped.replayed, stopped.left), ("stopped", 1, 1));
+    assert!(stopped.words.as_ref().is_some_and(|words| words.contains("missing")), "{stopped:?}");
+    // What it has left is another's to take.
+    let listed = groups(&scene.operator, &Filter::default()).await?;
+    assert_eq!((listed.len(), listed[0].parked, listed[0].held), (1, 1, 1));
+    assert_eq!(
+        preview(&scene.operator, &Filter::default()).await?,
+        Selection { selected: 1, keys: 1, held: 1 }
+    );
+    scene.mend().await?;
+    let done = scene.replay().await?;
+    assert_eq!((done.state.as_str(), done.replayed, done.left), ("done", 2, 0));
+    assert_eq!(scene.effects().await?, ["a1", "a2", "a3"]);
+    assert!(resume(&scene.operator, stopped.id, ACT).await?, "there is nothing left in it to do");
+    assert_eq!(scene.ended(stopped.id).await?.state, "done");
+    worker.stop().await
+}

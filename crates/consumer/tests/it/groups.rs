@@ -25,6 +25,22 @@ async fn a_broker_that_does_not_speak_the_new_protocol_is_spoken_to_in_the_old_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_partition_is_another_ones_commits_nothing_and_joins_again() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let worker = scene.worker().await?;
+    scene.send_all(NOTES, &notes(&["a", "b"], 1)).await?;
+    scene.took_effect(2).await?;
+    // As a successor does.
+    sqlx::raw_sql("update inbox.fence set epoch = epoch + 1, owner = gen_random_uuid()")
+        .execute(&scene.owner)
+        .await?;
+    scene.send_all(NOTES, &notes(&["c", "d"], 1)).await?;
+    scene.took_effect(4).await?;
+    assert!(scene.number("select min(epoch) from inbox.fence").await? >= 3, "a new epoch, not the old one");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_worker_leaves_in_the_middle_another_takes_up() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
     let keys: Vec<String> = (0..10).map(|key| format!("k{key}-")).collect();

@@ -68,6 +68,59 @@ async fn a_record_whose_effect_is_refused_at_the_commit_only() -> anyhow::Result
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_whose_handler_ignores_that_its_statement_failed() -> anyhow::Result<()> {
+    one_of_500("swallow", "bug", "has ignored that a statement").await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_postgres_rolls_back_at_its_commit_is_not_taken_for_done() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    scene.break_for("a1", "swallow").await?;
+    scene.send(NOTES, "a", "a1").await?;
+    let worker = scene.worker().await?;
+    scene.has_letters(1, "parked").await?;
+    scene.mend().await?;
+    scene.replay().await?;
+    assert_eq!(scene.effects().await?, ["a1"]);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_found_by_halves_is_found_from_left_to_right() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    scene.break_for("a2", "deferred").await?;
+    scene.send_all(NOTES, &notes(&["a", "b"], 8)).await?;
+    let worker = scene.worker().await?;
+    scene.has_letters(6, "held").await?;
+    let effects = scene.took_effect(9).await?;
+    let of_a: Vec<_> = effects.iter().filter(|text| text.starts_with('a')).collect();
+    assert_eq!(of_a, ["a1"], "nothing right of it");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_again_is_parked_once() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    scene.break_for("bad", "poison").await?;
+    let old = Uuid::from_u128(1_500_000_000_000 << 80 | 0x7000_8000_0000_0000_0001).to_string();
+    scene.send_raw(NOTES, Some("k"), None, OwnedHeaders::new()).await?;
+    scene.send_raw(NOTES, Some("k"), None, OwnedHeaders::new()).await?;
+    scene.send_raw(NOTES, None, None, event_headers(&old, &Note::full_name())).await?;
+    scene.send(NOTES, "l", "bad").await?;
+    let worker = scene.worker().await?;
+    scene.has_letters(3, "parked").await?;
+    scene.has_letters(1, "held").await?;
+    worker.stop().await?;
+    scene.forget_offsets().await?;
+    let worker = scene.worker().await?;
+    scene.send(NOTES, "m", "good").await?;
+    scene.send(NOTES, "n", "good").await?;
+    scene.took_effect(2).await?;
+    assert_eq!((scene.letters("parked").await?, scene.letters("held").await?), (3, 1));
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_whose_event_is_too_large() -> anyhow::Result<()> {
     one_of_500("large", "poison", "the limit is").await.map(drop)
 }

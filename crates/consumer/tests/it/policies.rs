@@ -2,7 +2,9 @@
 
 use consumer::dead_letters::{Filter, groups};
 
-use crate::scene::{BLOCKING, NOTES, SKIPPING, Scene, notes};
+use testkit::until;
+
+use crate::scene::{BLOCKING, NOTES, SKIPPING, Scene, WITHIN, notes};
 
 /// Two keys, in different partitions.
 const KEYS: [&str; 2] = ["a", "b"];
@@ -27,6 +29,50 @@ async fn a_partition_that_blocks_waits_and_goes_on_by_itself() -> anyhow::Result
     scene.send(BLOCKING, "a", "a4").await?;
     scene.took_effect(7).await?;
     assert_eq!(worker.heartbeat.trouble(), None);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocked_partition_that_goes_and_comes_back_flows_again() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    for text in ["a1", "b1"] {
+        scene.break_for(text, "config").await?;
+    }
+    // All six partitions: which of them a second worker gets is the broker's to say.
+    let topics = [NOTES, BLOCKING, SKIPPING];
+    for topic in topics {
+        scene.send_all(topic, &notes(&KEYS, 2)).await?;
+    }
+    let first = scene.worker().await?;
+    until("all partitions wait", WITHIN, || async {
+        Ok(first.metrics.text().contains("consumer_blocked_partitions 6").then_some(()))
+    })
+    .await?;
+    let second = scene.worker().await?;
+    second.complains("waits at record").await?;
+    second.stop().await?;
+    scene.mend().await?;
+    scene.took_effect(12).await?;
+    // Not only what was read before.
+    for topic in topics {
+        scene.send_all(topic, &notes(&KEYS, 2)).await?;
+    }
+    assert_eq!(scene.took_effect(24).await?.len(), 24, "each once");
+    first.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_takes_too_long_holds_up_its_partition_only() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    scene.break_for("a2", "slow").await?;
+    scene.send_all(NOTES, &notes(&KEYS, 3)).await?;
+    let worker = scene.worker().await?;
+    scene.took_effect(4).await?;
+    worker.complains("statement timeout").await?;
+    assert_eq!(scene.letters("parked").await?, 0);
+    scene.mend().await?;
+    let effects = scene.took_effect(6).await?;
+    assert_eq!(effects[4..], ["a2", "a3"]);
     worker.stop().await
 }
 

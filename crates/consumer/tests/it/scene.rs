@@ -95,12 +95,17 @@ impl Handler for Notes {
             Some("poison") => Err(HandleError::poison(format!("field text is {text}"))),
             Some("panic") => panic!("a bug in the handler"),
             Some("event") => Ok(vec![event(10)]),
+            Some("swallow") => {
+                let _ = sqlx::raw_sql("select 1 / 0").execute(connection).await;
+                Ok(Vec::new())
+            }
             Some("large") => Ok(vec![event(outbox::MAX_EVENT_BYTES)]),
             Some(how) => {
                 let sql = match how {
                     "data" => "select 1 / 0",
                     "deferred" => "insert into child values (-1)",
                     "config" => "select from missing",
+                    "slow" => "set local statement_timeout = 200; select pg_sleep(60)",
                     _ => "select pg_terminate_backend(pg_backend_pid())",
                 };
                 sqlx::raw_sql(sql).execute(connection).await?;
@@ -163,6 +168,15 @@ impl Scene {
 
     fn topics(&self) -> Vec<String> {
         TOPICS.iter().map(|topic| format!("{}{}", self.kafka.prefix, topic.name)).collect()
+    }
+
+    /// Has Kafka forget how far the group has read: everything comes again.
+    pub async fn forget_offsets(&self) -> anyhow::Result<()> {
+        let group = format!("{}{}", self.kafka.prefix, SUBSCRIPTION.group);
+        for deleted in self.admin()?.delete_groups(&[&group], &AdminOptions::new()).await? {
+            deleted.map_err(|(group, code)| anyhow::anyhow!("{group}: {code}"))?;
+        }
+        Ok(())
     }
 
     fn admin(&self) -> anyhow::Result<AdminClient<DefaultClientContext>> {

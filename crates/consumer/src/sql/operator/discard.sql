@@ -1,7 +1,12 @@
--- $8 who, $9 why. The holds of what is selected are locked.
+-- $8 who, $9 why, $10 the heads whose holds are locked: another that was parked since is not touched.
 with selected as materialized (
     select l.id from inbox.dead_letter as l
-    where l.id in (select id from inbox.parked($1, $2, $3, $4, $5, $6, $7)) and l.state = 'parked'
+    where l.id in (select id from inbox.parked($1, $2, $3, $4, $5, $6, $7))
+        and l.state in ('parked', 'held')
+        and (l.id = any ($10) or not exists (
+            select from inbox.key_hold as h
+            where h.consumer = l.consumer and h.topic = l.topic and h.key_hash = l.key_hash and h.head = l.id
+        ))
     -- In one order for all who lock several.
     order by l.seq
     for update
@@ -18,7 +23,7 @@ with selected as materialized (
     cross join lateral (
         select (array_agg(w.id order by w.seq))[1] as next, count(*) as held
         from inbox.dead_letter as w
-        where w.consumer = h.consumer and w.topic = h.topic and w.key_hash = h.key_hash and w.state = 'held'
+        where w.consumer = h.consumer and w.topic = h.topic and w.key_hash = h.key_hash and w.state = 'held' and w.id <> h.head
     ) as waiting
 ), over as (
     delete from inbox.key_hold as h using heads

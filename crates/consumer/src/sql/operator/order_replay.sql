@@ -1,7 +1,9 @@
--- $8 records a second, $9 who, $10 why.
+-- $8 records a second, $9 who, $10 why. What another replay has is left to it, unless that was stopped.
 with selected as materialized (
     select l.id, l.consumer from inbox.dead_letter as l
-    where l.id in (select id from inbox.parked($1, $2, $3, $4, $5, $6, $7)) and l.state = 'parked' and l.replay is null
+    where l.id in (select id from inbox.parked($1, $2, $3, $4, $5, $6, $7))
+        and l.state in ('parked', 'held')
+        and not exists (select from inbox.replay as r where r.id = l.replay and r.state <> 'stopped')
     -- In one order for all who lock several.
     order by l.seq
     for update
