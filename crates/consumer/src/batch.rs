@@ -9,6 +9,7 @@ use tracing::{Instrument, info_span, warn};
 
 use crate::{
     Error, Handler, Kind, Message, Metrics, Policy, Subscription,
+    buffer::Read,
     dead_letter::{self, Letter},
     error::Failure,
     fence::Fence,
@@ -32,6 +33,8 @@ pub(crate) enum Stopped {
     Record,
     /// The partition of the record at this index has to wait with it.
     Blocked { index: usize, failure: Failure },
+    /// A partition's first record lies behind what has taken effect: it is to be read again from there.
+    Ahead { partition: (String, i32), reached: i64 },
     /// The transaction was rolled back, or its outcome is unknown: the inbox makes a second run safe.
     Error(Error),
 }
@@ -55,12 +58,13 @@ pub(crate) struct Batches<'c, H> {
 
 impl<H: Handler> Batches<'_, H> {
     /// Applies records in their order and commits them with everything they cause.
-    pub async fn apply(&self, fence: &Fence, messages: &[&Message], mode: &Mode) -> Result<(), Stopped> {
+    pub async fn apply(&self, fence: &Fence, reads: &[Read], mode: &Mode) -> Result<(), Stopped> {
         let mut work = UnitOfWork::begin(self.pool).await?;
         fence.pass(&mut work).await?;
-        let mut held = hold::lock(&mut work, self.consumer, messages).await?;
+        let messages = || reads.iter().map(|read| &read.message);
+        let mut held = hold::lock(&mut work, self.consumer, messages()).await?;
         let now = SystemTime::now();
-        let checked: Vec<_> = messages.iter().map(|&message| (message, message.check(now))).collect();
+        let checked: Vec<_> = messages().map(|message| (message, message.check(now))).collect();
         let (mut new, known) = inbox::enter(&mut work, self.consumer, &checked).await?;
         let (mut events, mut effects, mut letters) = (Vec::new(), Vec::new(), Vec::new());
         for (index, (message, checked)) in checked.into_iter().enumerate() {
@@ -74,6 +78,13 @@ impl<H: Handler> Batches<'_, H> {
                 continue;
             }
             let in_inbox = checked.is_ok();
+            if let Some(reached) = fence.has_passed(&reads[index]) {
+                let error = format!(
+                    "it is new, though everything before offset {reached} has been read: the topic was deleted and made \
+                     again, or has lost records; `select inbox.accept_offsets(...)` as the operator goes on with it"
+                );
+                return Err(Stopped::Blocked { index, failure: Failure { kind: Kind::Config, error } });
+            }
             if held.contains(message) {
                 letters.push(Letter::behind(message, in_inbox));
                 continue;

@@ -51,6 +51,12 @@ impl Buffer {
         self.blocked.retain(|partition, _| records.iter().any(|read| read.partition == *partition));
     }
 
+    /// Forgets what was read from a partition.
+    pub fn drop_partition(&mut self, partition: &Partition) {
+        self.records.retain(|read| read.partition != *partition);
+        self.blocked.remove(partition);
+    }
+
     /// Takes the next batch, of the partitions that do not wait; or the record alone that one has waited for long enough.
     pub fn take(&mut self, limits: Limits) -> Vec<Read> {
         let now = Instant::now();

@@ -15,21 +15,22 @@ pub(crate) struct Held {
 }
 
 /// Finds which keys of these records are held, and keeps replays from letting them go until the end of the transaction.
-pub(crate) async fn lock(
+pub(crate) async fn lock<'m>(
     connection: &mut PgConnection,
     consumer: &str,
-    messages: &[&Message],
+    messages: impl Iterator<Item = &'m Message>,
 ) -> Result<Held, sqlx::Error> {
     // In a statement of its own behind the fence, whose lock may have been waited for: what was committed meanwhile counts.
     let any = "select exists (select from inbox.key_hold where consumer = $1)";
     if !sqlx::query_scalar::<_, bool>(any).bind(consumer).fetch_one(&mut *connection).await? {
         return Ok(Held::default());
     }
-    let keyed = || messages.iter().filter_map(|message| Some((&message.topic, message.key.as_ref()?)));
+    let (topics, keys): (Vec<&str>, Vec<&[u8]>) =
+        messages.filter_map(|message| Some((message.topic.as_str(), message.key.as_deref()?))).unzip();
     let rows = sqlx::query(include_str!("sql/lock_holds.sql"))
         .bind(consumer)
-        .bind(keyed().map(|(topic, _)| topic.as_str()).collect::<Vec<_>>())
-        .bind(keyed().map(|(_, key)| key.as_slice()).collect::<Vec<_>>())
+        .bind(topics)
+        .bind(keys)
         .fetch_all(connection)
         .await?;
     let keys =

@@ -41,19 +41,43 @@ struct Owned {
 #[derive(Clone, Copy)]
 struct Partition {
     ownership: u64,
-    /// The fence's, once there is one.
-    epoch: Option<i64>,
+    /// The fence's epoch, and how far the partition has been read, once they are known.
+    fence: Option<(i64, Option<i64>)>,
+    /// Whether the client was set to where the partition has been read to.
+    sought: bool,
 }
 
 impl Ownership {
-    pub fn epoch(&self, partition: &(String, i32)) -> Option<i64> {
-        self.lock().partitions.get(partition).and_then(|owned| owned.epoch)
+    /// The fence's epoch, and how far the partition has been read.
+    pub fn epoch(&self, partition: &(String, i32)) -> Option<(i64, Option<i64>)> {
+        self.lock().partitions.get(partition).and_then(|owned| owned.fence)
     }
 
-    pub fn set_epoch(&self, partition: &(String, i32), epoch: i64) {
-        if let Some(owned) = self.lock().partitions.get_mut(partition) {
-            owned.epoch = Some(epoch);
-        }
+    pub fn set_epoch(&self, partition: &(String, i32), fence: (i64, Option<i64>)) {
+        self.with(partition, |owned| owned.fence = Some(fence));
+    }
+
+    /// It is to be read from the database anew.
+    pub fn forget_epoch(&self, partition: &(String, i32)) {
+        self.with(partition, |owned| owned.fence = None);
+    }
+
+    /// Everything before this offset has taken effect.
+    pub fn reach(&self, partition: &(String, i32), next: i64) {
+        self.with(partition, |owned| {
+            if let Some((_, reached)) = &mut owned.fence {
+                *reached = (*reached).max(Some(next));
+            }
+        });
+    }
+
+    /// Whether the client has not been set to an offset under this ownership before.
+    pub fn seeks(&self, partition: &(String, i32)) -> bool {
+        self.with(partition, |owned| !std::mem::replace(&mut owned.sought, true)).unwrap_or(false)
+    }
+
+    fn with<T>(&self, partition: &(String, i32), change: impl FnOnce(&mut Partition) -> T) -> Option<T> {
+        self.lock().partitions.get_mut(partition).map(change)
     }
 
     /// The number of the ownership under which a record of this partition is read now; `None` when it is not owned.
@@ -65,7 +89,7 @@ impl Ownership {
         let mut owned = self.lock();
         for element in partitions.elements() {
             owned.count += 1;
-            let partition = Partition { ownership: owned.count, epoch: None };
+            let partition = Partition { ownership: owned.count, fence: None, sought: false };
             owned.partitions.insert((element.topic().to_owned(), element.partition()), partition);
         }
     }

@@ -64,6 +64,13 @@ struct Attempt {
 }
 
 impl Attempt {
+    /// The letter's outcome is written; what is known of another stays.
+    fn ended(&mut self) {
+        let letter = self.letter;
+        self.slow.take_if(|(slow, _)| Some(*slow) == letter);
+        self.condemned.take_if(|(condemned, _)| Some(*condemned) == letter);
+    }
+
     /// What can be said of the letter, after its transaction was rolled back.
     fn failed(&mut self, error: &Error) {
         let Some(letter) = self.letter else { return };
@@ -88,7 +95,7 @@ pub(crate) async fn run<H: Handler>(consumer: &Consumer<H>, shutdown: Cancellati
         let step = tokio::time::timeout(WITHIN, step(consumer, &group, &mut attempt));
         match step.await.unwrap_or(Err(Error::Timeout)) {
             Ok(Step::Something) => {
-                attempt = Attempt::default();
+                attempt.ended();
                 consumer.after_commit.notify_one();
             }
             Ok(Step::Nothing) => {

@@ -18,6 +18,7 @@ pub async fn migrate(pool: &PgPool, roles: &Roles<'_>) -> Result<(), Error> {
          grant select, insert, update, delete on inbox.key_hold to {app};
          grant select, update on inbox.replay to {app};
          grant insert on inbox.audit to {app}, {operator};
+         grant execute on function inbox.accept_offsets(text, text, text, text) to {operator};
          grant select on inbox.dead_letter, inbox.key_hold, inbox.replay, inbox.audit to {operator};
          grant update (state, ended_at, replay) on inbox.dead_letter to {operator};
          grant update (head), delete on inbox.key_hold to {operator};

@@ -1,9 +1,6 @@
 //! The loop of a member: read a batch, apply it, commit its offsets.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::FutureExt as _;
 use rdkafka::{
@@ -32,6 +29,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 const IDLE: Duration = Duration::from_secs(1);
 /// How long PostgreSQL may take for one batch, below what the liveness probe bears.
 const WITHIN: Duration = Duration::from_secs(20);
+
+/// How long Kafka may take for an answer that the next batch waits for.
+const ASK: Duration = Duration::from_secs(5);
 
 /// One membership of a group at work.
 pub(crate) struct Worker<'c, H> {
@@ -213,6 +213,17 @@ impl<'c, H: Handler> Worker<'c, H> {
                     self.block(batch, index, &failure)?;
                     (mode, size) = (Mode::Apart, batch.len());
                 }
+                Err(Stopped::Ahead { partition, reached }) => {
+                    batch.retain(|read| read.partition != partition);
+                    self.buffer.drop_partition(&partition);
+                    if let Err(error) =
+                        self.client.seek(&partition.0, partition.1, Offset::Offset(reached), ASK)
+                    {
+                        info!(group = self.group, partition = ?partition, %error, "not set back; joining the group again");
+                        return Err(Error::Fenced);
+                    }
+                    size = batch.len();
+                }
                 Err(Stopped::Error(error)) => match error.blame() {
                     None | Some(Kind::Config) => return Err(error),
                     // Not even as a dead letter.
@@ -230,9 +241,9 @@ impl<'c, H: Handler> Worker<'c, H> {
     async fn apply(&self, reads: &[Read], mode: &Mode) -> Result<(), Stopped> {
         let consumer = self.consumer;
         consumer.heartbeat.beat();
-        let partitions: BTreeSet<_> = reads.iter().map(|read| read.partition.clone()).collect();
         let ownership = self.client.context();
-        let fence = Fence::acquire(&consumer.pool, self.group, self.owner, ownership, partitions).await?;
+        let fence = Fence::acquire(&consumer.pool, self.group, self.owner, ownership, reads).await?;
+        self.check_positions(&fence, reads)?;
         let batches = Batches {
             pool: &consumer.pool,
             consumer: self.group,
@@ -241,9 +252,40 @@ impl<'c, H: Handler> Worker<'c, H> {
             metrics: &consumer.metrics,
             version: consumer.version,
         };
-        let messages: Vec<&Message> = reads.iter().map(|read| &read.message).collect();
-        batches.apply(&fence, &messages, mode).await?;
+        batches.apply(&fence, reads, mode).await?;
+        for fenced in fence.partitions() {
+            ownership.reach(&fenced.partition, fenced.next);
+        }
         consumer.after_commit.notify_one();
+        Ok(())
+    }
+
+    /// Whether each partition goes on where the effects in PostgreSQL end. Kafka's committed offset may be ahead of them,
+    /// when the database was restored: then the partition is read again from there. What is not there any more was deleted
+    /// before it was read, and is an operator's to accept.
+    fn check_positions(&self, fence: &Fence, reads: &[Read]) -> Result<(), Stopped> {
+        for fenced in fence.partitions() {
+            let Some(reached) = fenced.reached.filter(|reached| fenced.first > *reached) else { continue };
+            let ((topic, partition), first) = (&fenced.partition, fenced.first);
+            if self.client.context().seeks(&fenced.partition) {
+                info!(
+                    group = self.group,
+                    topic, partition, first, reached, "the group is ahead of its effects; reading again"
+                );
+                return Err(Stopped::Ahead { partition: fenced.partition.clone(), reached });
+            }
+            let (low, _) = self.client.fetch_watermarks(topic, *partition, ASK).map_err(Error::from)?;
+            if low > reached {
+                let error = format!(
+                    "the records from offset {reached} to {} were deleted before they were read; `select \
+                     inbox.accept_offsets(...)` as the operator goes on without them",
+                    low - 1
+                );
+                let index =
+                    reads.iter().position(|read| read.partition == fenced.partition).unwrap_or_default();
+                return Err(Stopped::Blocked { index, failure: Failure { kind: Kind::Config, error } });
+            }
+        }
         Ok(())
     }
 
@@ -266,6 +308,8 @@ impl<'c, H: Handler> Worker<'c, H> {
             .partition(|(at, read)| *at >= index && read.partition == partition);
         *batch = others.into_iter().map(|(_, read)| read).collect();
         self.buffer.block(&partition, offset, waiting.into_iter().map(|(_, read)| read).collect(), reason);
+        // What an operator has changed meanwhile is seen by the next try.
+        self.client.context().forget_epoch(&partition);
         let mut paused = TopicPartitionList::new();
         paused.add_partition(&partition.0, partition.1);
         self.client.pause(&paused)?;

@@ -1,5 +1,7 @@
 //! What an operator does: replays with a rate, stops and resumes, discards; nothing twice, everything audited.
 
+use std::{io::Write as _, time::Instant};
+
 use consumer::dead_letters::{
     Filter, Selection, discard, groups, history, preview, progress, replay, results, resume, stop,
 };
@@ -72,7 +74,9 @@ async fn ten_thousand_are_replayed_at_their_rate_stopped_and_resumed_each_once()
     let scene = Scene::set().await?;
     let first = scene.worker().await?;
     park(&scene, LETTERS).await?;
+    let started = Instant::now();
     let listed = groups(&scene.operator, &Filter::default()).await?;
+    let listing = started.elapsed();
     assert_eq!((listed.len(), listed[0].parked), (1, LETTERS as i64), "one error, whatever the text");
     scene.mend().await?;
     let slow = replay(&scene.operator, &Filter::default(), Some(50.0), ACT).await?.remove(0);
@@ -80,12 +84,24 @@ async fn ten_thousand_are_replayed_at_their_rate_stopped_and_resumed_each_once()
     let none = replay(&scene.operator, &Filter::default(), None, ACT).await?;
     assert!(none.is_empty(), "they are taken: {none:?}");
     let replayed = async || anyhow::Ok(progress(&scene.operator, &[slow.id]).await?.remove(0).replayed);
-    until("some are replayed", WITHIN, || async { Ok((replayed().await? >= 20).then_some(())) }).await?;
+    let until_replayed = async |count: i64| {
+        until("some are replayed", WITHIN, || async {
+            Ok(Some(replayed().await?).filter(|now| *now >= count))
+        })
+        .await
+    };
+    let (first_count, started) = (until_replayed(60).await?, Instant::now());
+    let rate = (until_replayed(160).await? - first_count) as f64 / started.elapsed().as_secs_f64();
     assert!(stop(&scene.operator, slow.id, ACT).await?);
     assert!(!stop(&scene.operator, slow.id, ACT).await?, "it is stopped already");
     let stopped = scene.ended(slow.id).await?;
     assert_eq!((stopped.state.as_str(), stopped.words.as_deref()), ("stopped", Some("because")));
     assert!(stopped.replayed < 1_000, "a rate of 50 a second: {}", stopped.replayed);
+    writeln!(
+        std::io::stderr(),
+        "dead letters: {LETTERS} were listed in {} ms, and replayed at {rate:.1} a second of the 50 that were asked for",
+        listing.as_millis()
+    )?;
     // Its rate is no more than a bound from here on, and two workers are there to carry it out.
     sqlx::query("update inbox.replay set rate = null where id = $1")
         .bind(slow.id)

@@ -7,6 +7,7 @@ mod key_order;
 mod outages;
 mod poison;
 mod policies;
+mod positions;
 mod readme;
 mod rights;
 mod ring;

@@ -179,7 +179,8 @@ impl Scene {
         Ok(())
     }
 
-    fn admin(&self) -> anyhow::Result<AdminClient<DefaultClientContext>> {
+    /// For what the tests do to topics and groups.
+    pub fn admin(&self) -> anyhow::Result<AdminClient<DefaultClientContext>> {
         Ok(client(&self.kafka).create()?)
     }
 
@@ -231,9 +232,8 @@ impl Scene {
         let mut sent = Vec::new();
         for (key, text) in notes {
             let headers = event_headers(&Uuid::now_v7().to_string(), &Note::full_name());
-            let partition = key.bytes().map(i32::from).sum::<i32>() % PARTITIONS;
-            let record =
-                FutureRecord::to(&topic).key(key).payload(text).headers(headers).partition(partition);
+            let record = FutureRecord::to(&topic).key(key).payload(text).headers(headers);
+            let record = record.partition(partition_of(key));
             sent.push(self.producer.send_result(record).map_err(|(error, _)| error)?);
         }
         for sent in sent {
@@ -327,6 +327,11 @@ impl Worker {
         })
         .await
     }
+}
+
+/// The partition that a key has in these tests.
+pub fn partition_of(key: &str) -> i32 {
+    key.bytes().map(i32::from).sum::<i32>() % PARTITIONS
 }
 
 /// Headers that make an event of a record.
