@@ -150,8 +150,6 @@ async fn once_the_cause_is_mended_everything_takes_effect_in_its_order() -> anyh
     billing.close().await;
     let slowly = ["replay", "--all", "--reason", "mended", "--detach", "--rate", "0.01", "--json"];
     let id = json(&dlq(&home, &slowly, 0).await?)?[0]["id"].as_str().unwrap_or_default().to_owned();
-    let stopped = dlq(&home, &["stop", &id, "--reason", "too slow"], 0).await?;
-    assert!(stopped.words.contains(&format!("dlq resume {id}")), "{stopped:?}");
     let nothing = dlq(&home, &["replay", "--all", "--reason", "mended"], 0).await?;
     assert!(nothing.words.contains("that no replay has yet"), "{nothing:?}");
     let listed = dlq(&home, &["list", "--ids", "--json"], 0).await?;
@@ -159,6 +157,8 @@ async fn once_the_cause_is_mended_everything_takes_effect_in_its_order() -> anyh
     let taken = letters.iter().find(|letter| letter["replay"] == id).and_then(|letter| letter["id"].as_str());
     let taken = dlq(&home, &["replay", taken.unwrap_or_default(), "--reason", "mended"], 1).await?;
     assert!(taken.words.contains(&format!("in a replay already; `orderly dlq status {id}`")), "{taken:?}");
+    let stopped = dlq(&home, &["stop", &id, "--reason", "too slow"], 0).await?;
+    assert!(stopped.words.contains(&format!("dlq resume {id}")), "{stopped:?}");
     dlq(&home, &["resume", &id, "--reason", "patience"], 0).await?;
     // A replay that goes on does not wait for its rate, so each time one more record is processed.
     let told = until("the replay is done", SETTLE, || async {
