@@ -97,7 +97,10 @@ async fn a_topic_that_does_not_exist_waits_alone_and_catches_up_in_order() -> an
     arrive(&mut records, "alpha", "k", &[1, 2, 3, 4, 5]).await?;
     let (found, said) = operator(&scene, &["status"])?;
     assert!(found && said.contains("topic absent waits since"), "{said}");
-    assert_eq!(relay.metric("outbox_lanes").await?, 1.0);
+    until("the lane is counted", WITHIN, || async {
+        Ok((relay.metric("outbox_lanes").await? == 1.0).then_some(()))
+    })
+    .await?;
     // A lane outlives the relay that opened it.
     relay.kill()?;
     scene.free_lease().await?;
