@@ -38,12 +38,7 @@ impl Outcome {
     /// Reads it. The consumer is named as people say it.
     pub(super) async fn of(office: &Office, progress: Progress) -> anyhow::Result<Self> {
         let read = async {
-            let selected: Vec<Uuid> = sqlx::query_scalar(
-                "select dead_letter from inbox.audit where replay = $1 and action = 'replay' and dead_letter is not null",
-            )
-            .bind(progress.id)
-            .fetch_all(&office.pool)
-            .await?;
+            let selected = dead_letters::selected(&office.pool, progress.id).await?;
             let results = dead_letters::results(&office.pool, progress.id).await?;
             Ok::<_, sqlx::Error>((selected, results))
         };

@@ -26,6 +26,8 @@ meanwhile, and 130 after Ctrl-C.
   orderly dlq replay --fingerprint F --reason 'fixed in 1.4.2' --dry-run
   orderly dlq replay --consumer billing --rate 50 --reason 'the provider is back' --results";
 
+const NOTHING: &str = "No parked letter is selected that no replay has yet; `orderly dlq list` shows all.";
+
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct Args {
@@ -73,7 +75,7 @@ pub(super) async fn run(desk: &Desk, args: Args) -> anyhow::Result<ExitCode> {
         output::note(format!("{}: {letters} to be replayed, as replay {id}", office.consumer()));
     }
     if ordered.is_empty() {
-        output::note("No parked letter is selected that no replay has yet; `orderly dlq list` shows all.");
+        output::note(NOTHING);
     } else if args.detach {
         output::note("Look again with `orderly dlq status`.");
     }
@@ -114,11 +116,7 @@ async fn dry_run(desk: &Desk, selected: &[(&Office, Filter)]) -> anyhow::Result<
             "{consumer}: {letters} would be replayed, and then {held} held behind them; {keys} would go on"
         ))?;
     }
-    output::note(if previews.is_empty() {
-        "No parked letter is selected that no replay has yet; `orderly dlq list` shows all."
-    } else {
-        "Nothing was done. Without --dry-run it is."
-    });
+    output::note(if previews.is_empty() { NOTHING } else { "Nothing was done. Without --dry-run it is." });
     Ok(ExitCode::SUCCESS)
 }
 

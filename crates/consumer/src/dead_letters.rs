@@ -123,7 +123,7 @@ pub struct Letter {
 /// What a selection comes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, FromRow)]
 pub struct Selection {
-    /// Parked letters that no replay has yet.
+    /// Letters that no replay has yet, or one that was stopped.
     pub selected: i64,
     /// Keys that go on when they do.
     pub keys: i64,
@@ -241,7 +241,8 @@ pub fn letters<'p>(
 }
 
 /// Orders the selected letters to be processed again, at most `rate` records a second, and returns one replay for each
-/// consumer that they belong to. Letters that another replay has are left to it.
+/// consumer that they belong to. Letters that another replay has are left to it,
+/// unless that was stopped.
 ///
 /// The consumers' workers carry it out, whether or not anybody looks on.
 pub async fn replay(
@@ -278,6 +279,13 @@ pub async fn replays(pool: &PgPool, ended_within: Duration) -> Result<Vec<Progre
     .fetch_all(pool)
     .await?;
     progress(pool, &ids).await
+}
+
+/// The letters that were selected for a replay, not those that waited behind them.
+pub async fn selected(pool: &PgPool, replay: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
+    let selected = "select dead_letter from inbox.audit
+        where replay = $1 and action = 'replay' and dead_letter is not null";
+    sqlx::query_scalar(selected).bind(replay).fetch_all(pool).await
 }
 
 /// What became of each letter of a replay, in the order of the results.

@@ -125,9 +125,9 @@ impl Message {
 
     /// Key, headers and value together, in bytes.
     pub(crate) fn size(&self) -> usize {
-        let headers: usize =
-            self.headers.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum();
-        headers + self.key.as_ref().map_or(0, Vec::len) + self.payload.as_ref().map_or(0, Vec::len)
+        self.headers.size()
+            + self.key.as_ref().map_or(0, Vec::len)
+            + self.payload.as_ref().map_or(0, Vec::len)
     }
 
     /// Whether the record says that it carries this message type.

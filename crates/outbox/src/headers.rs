@@ -41,6 +41,11 @@ impl Headers {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_deref()))
     }
 
+    /// Names and values together, in bytes.
+    pub fn size(&self) -> usize {
+        self.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum()
+    }
+
     /// The bytes for `outbox.event.headers`.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(
