@@ -27,8 +27,10 @@ mod plan;
 
 /// How long a transaction that is being ended may take.
 const WITHIN: Duration = Duration::from_secs(20);
-/// What a transaction fails with that has waited too long for a lock.
-const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// What a transaction fails with that has waited too long for a lock. The second is what PostgreSQL makes of it where the
+/// timer fires in the moment in which the lock is had: it interrupts by the same signal as a request to cancel, and
+/// nobody here sends one.
+const WAITED_TOO_LONG: [&str; 2] = ["55P03", "57014"];
 
 /// A topic that takes no more than 20,000 bytes. Every 20th event of a key is larger, if it goes there.
 pub const SMALL: &str = "small";
@@ -166,7 +168,7 @@ impl Writer {
                 Ok(committed) => lock(&self.tally.committed).extend(committed),
                 Err(error) => {
                     let waited = matches!(&error, outbox::Error::Sql(sqlx::Error::Database(database))
-                        if database.code().as_deref() == Some(LOCK_NOT_AVAILABLE));
+                        if database.code().is_some_and(|code| WAITED_TOO_LONG.contains(&&*code)));
                     if !waited {
                         lock(&self.tally.failed).push(format!("{error:?}"));
                         connection = None;
