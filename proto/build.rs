@@ -4,9 +4,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 9] = [
     "orderly/billing/v1/billing_service.proto",
     "orderly/billing/v1/events.proto",
+    "orderly/inventory/v1/events.proto",
+    "orderly/inventory/v1/inventory_service.proto",
     "orderly/money/v1/money.proto",
     "orderly/notification/v1/events.proto",
     "orderly/notification/v1/notification_service.proto",

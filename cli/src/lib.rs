@@ -4,12 +4,14 @@
 //! Each subcommand is a module with an `Args` and a `run`; [`platform`] tells all of them where the platform is.
 
 pub mod bench;
+pub mod catalogue;
 pub mod credentials;
 pub mod dlq;
 pub mod load;
 pub mod output;
 pub mod platform;
 pub mod provision;
+pub mod rebuild;
 pub mod simulate;
 pub mod status;
 pub mod supervisor;
@@ -49,6 +51,8 @@ enum Command {
     Verify(verify::Args),
     /// Look at the records that could not be processed; replay or discard them
     Dlq(dlq::Args),
+    /// Make a view anew from its events, compare it with the live one, and swap the two
+    Rebuild(rebuild::Args),
     /// Measure what the platform is made of beside its peers, in the same run
     Bench(bench::Args),
     /// Play a part of the outside world: the payment provider or the mail server
@@ -68,6 +72,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Load(args) => load::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Dlq(args) => dlq::run(args).await,
+        Command::Rebuild(args) => rebuild::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Simulate(args) => simulate::run(args).await,
     };

@@ -5,6 +5,7 @@
 
 mod acked;
 mod client;
+mod hops;
 mod processes;
 mod report;
 mod run;
@@ -22,8 +23,9 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    hops::Hops,
     processes::Cost,
-    report::{Final, Latency, Orders, Report},
+    report::{Cancels, Final, Latency, Orders, Report},
     run::measure,
 };
 use crate::platform::{DataDir, Flags, Platform};
@@ -54,6 +56,12 @@ pub struct Options {
     /// Share of orders whose payment is declined, 0 to 1
     #[arg(long, default_value_t = 0.0, value_parser = ratio)]
     pub decline_ratio: f64,
+    /// Share of orders for a product that is sold out, 0 to 1
+    #[arg(long, default_value_t = 0.0, value_parser = ratio)]
+    pub out_of_stock_ratio: f64,
+    /// Share of orders that are cancelled within half a second of their acknowledgement, 0 to 1
+    #[arg(long, default_value_t = 0.0, value_parser = ratio)]
+    pub cancel_ratio: f64,
     /// Orders of the same seed are the same but for their ids; random when not given
     #[arg(long)]
     pub seed: Option<u64>,
@@ -72,7 +80,7 @@ pub struct Options {
     /// Longest wait for one answer
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     pub call_deadline: Duration,
-    /// After `UNAVAILABLE` or `DEADLINE_EXCEEDED` the same order is placed again for this long
+    /// After `UNAVAILABLE` or `DEADLINE_EXCEEDED` the same order is placed, or cancelled, again for this long
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     pub give_up_after: Duration,
     /// Longest wait for the last acknowledged orders to reach their final status; 0s does not follow them

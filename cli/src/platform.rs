@@ -3,37 +3,25 @@
 //! `up` writes the endpoints to `<data>/up.json` and the passwords to `<data>/credentials.json`; [`Platform::load`]
 //! reads both. `--postgres` and `--kafka` name servers that already run.
 
+mod data_dir;
+mod database;
 pub mod process;
 pub mod record;
 
 use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
 };
 
 use anyhow::{Context as _, anyhow, bail};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
+pub use data_dir::DataDir;
+pub use database::Database;
+
 use crate::credentials::{self, Credentials};
 use record::UpRecord;
-
-/// The folder in which a platform keeps its state.
-///
-/// Commands that need it flatten this beside their own arguments; the flag is global, so it may stand anywhere.
-#[derive(Clone, Debug, clap::Args)]
-pub struct DataDir {
-    /// Folder that holds the platform's state
-    #[arg(
-        long,
-        env = "ORDERLY_DATA_DIR",
-        hide_env_values = true,
-        default_value = ".orderly",
-        global = true,
-        value_name = "DIR"
-    )]
-    pub data_dir: PathBuf,
-}
 
 /// Servers to use instead of those that `up.json` names.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -49,17 +37,6 @@ pub struct Flags {
     pub prefix: Option<String>,
 }
 
-/// A service that owns a database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Database {
-    /// The order service's.
-    Order,
-    /// The billing service's.
-    Billing,
-    /// The notification service's.
-    Notification,
-}
-
 /// Where everything listens. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
@@ -71,12 +48,18 @@ pub struct Endpoints {
     pub prefix: String,
     /// The order service's gRPC address.
     pub order: SocketAddr,
+    /// The inventory service's gRPC address.
+    #[serde(default = "unknown")]
+    pub inventory: SocketAddr,
     /// The billing service's gRPC address.
     pub billing: SocketAddr,
     /// The notification service's gRPC address.
     pub notification: SocketAddr,
     /// The order service's admin address.
     pub order_admin: SocketAddr,
+    /// The inventory service's admin address.
+    #[serde(default = "unknown")]
+    pub inventory_admin: SocketAddr,
     /// The billing service's admin address.
     pub billing_admin: SocketAddr,
     /// The notification service's admin address.
@@ -234,6 +217,12 @@ impl Platform {
         format!("http://{}", self.endpoints.order)
     }
 
+    /// The inventory service's gRPC URL.
+    #[must_use]
+    pub fn inventory_grpc(&self) -> String {
+        format!("http://{}", self.endpoints.inventory)
+    }
+
     /// The simulated provider's ledger.
     #[must_use]
     pub fn provider_ledger(&self) -> PathBuf {
@@ -270,79 +259,9 @@ impl Platform {
     }
 }
 
-impl Database {
-    /// Every database.
-    pub const ALL: [Self; 3] = [Self::Order, Self::Billing, Self::Notification];
-
-    /// The service that owns it: its binary, its consumer group, its outbox's name.
-    #[must_use]
-    pub fn service(self) -> &'static str {
-        match self {
-            Self::Order => "order",
-            Self::Billing => "billing",
-            Self::Notification => "notification",
-        }
-    }
-
-    /// The database's name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Order => "orderly_order",
-            Self::Billing => "orderly_billing",
-            Self::Notification => "orderly_notification",
-        }
-    }
-
-    /// The role that owns and migrates it.
-    #[must_use]
-    pub fn owner(self) -> String {
-        format!("{}_owner", self.name())
-    }
-
-    /// The role that the service uses.
-    #[must_use]
-    pub fn app(self) -> String {
-        format!("{}_app", self.name())
-    }
-}
-
-impl DataDir {
-    /// The folder itself.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.data_dir
-    }
-
-    pub(crate) fn credentials(&self) -> PathBuf {
-        self.data_dir.join("credentials.json")
-    }
-
-    pub(crate) fn record(&self) -> PathBuf {
-        self.data_dir.join("up.json")
-    }
-
-    pub(crate) fn lock(&self) -> PathBuf {
-        self.data_dir.join("up.lock")
-    }
-
-    pub(crate) fn log(&self, process: &str) -> PathBuf {
-        self.data_dir.join("logs").join(format!("{process}.log"))
-    }
-
-    pub(crate) fn provider_ledger(&self) -> PathBuf {
-        self.data_dir.join("provider.ndjson")
-    }
-
-    pub(crate) fn mail_ledger(&self) -> PathBuf {
-        self.data_dir.join("mail.ndjson")
-    }
-}
-
-impl From<&Path> for DataDir {
-    fn from(path: &Path) -> Self {
-        Self { data_dir: path.to_owned() }
-    }
+/// The address of a service that a platform of an earlier build did not have: its record can still be read, to stop it.
+fn unknown() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
 }
 
 /// The server of a URL, without role, password and database.

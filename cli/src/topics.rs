@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{AdminClient, AdminOptions, ConfigResourceResult, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     types::RDKafkaErrorCode,
 };
@@ -22,12 +22,26 @@ use crate::{
 };
 
 /// The topics of the platform, without prefix.
-pub const TOPICS: [&str; 5] =
-    ["order-created", "payment-requests", "payment-results", "order-status", "notification-events"];
+pub const TOPICS: [&str; 8] = [
+    "order-created",
+    "stock-requests",
+    "stock-results",
+    "payment-requests",
+    "payment-results",
+    "order-status",
+    "notification-events",
+    "product-events",
+];
 
 /// Topics that a consumer group reads, and so may park records of.
-const READ: [(&str, &str); 3] =
-    [("payment-requests", "billing"), ("payment-results", "order"), ("notification-events", "notification")];
+const READ: [(&str, &str); 6] = [
+    ("stock-requests", "inventory"),
+    ("stock-results", "order"),
+    ("payment-requests", "billing"),
+    ("payment-results", "order"),
+    ("notification-events", "notification"),
+    ("product-events", "order"),
+];
 
 type Settings = &'static [(&'static str, &'static str)];
 
@@ -168,9 +182,7 @@ async fn differences(
     shape: Shape,
 ) -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
-    let resources: Vec<ResourceSpecifier<'_>> =
-        wanted.iter().map(|(name, _)| ResourceSpecifier::Topic(name)).collect();
-    let settings = admin.describe_configs(&resources, options).await?;
+    let settings = settings(&admin, options, &wanted).await?;
     for ((name, wanted), resource) in wanted.iter().zip(settings) {
         let resource = resource.map_err(|code| anyhow::anyhow!("{name}: {code}"))?;
         for (key, wanted) in *wanted {
@@ -197,7 +209,30 @@ async fn differences(
     Ok(found)
 }
 
-/// A broker may know a topic a moment later than the controller that created it.
+/// The settings of every topic. A broker may know a topic a moment later than the controller that created it, and says
+/// nothing of its settings until then.
+async fn settings(
+    admin: &AdminClient<DefaultClientContext>,
+    options: &AdminOptions,
+    wanted: &[(String, Settings)],
+) -> anyhow::Result<Vec<ConfigResourceResult>> {
+    let deadline = Instant::now() + PATIENCE;
+    let resources: Vec<ResourceSpecifier<'_>> =
+        wanted.iter().map(|(name, _)| ResourceSpecifier::Topic(name)).collect();
+    loop {
+        let settings = admin.describe_configs(&resources, options).await?;
+        let unknown = settings.iter().any(|resource| match resource {
+            Ok(resource) => resource.entries.is_empty(),
+            Err(code) => *code == RDKafkaErrorCode::UnknownTopicOrPartition,
+        });
+        if !unknown || Instant::now() >= deadline {
+            return Ok(settings);
+        }
+        tokio::time::sleep(METADATA_EVERY).await;
+    }
+}
+
+/// The same is true of its partitions.
 fn partitions(admin: &AdminClient<DefaultClientContext>, name: &str) -> anyhow::Result<usize> {
     let deadline = Instant::now() + PATIENCE;
     loop {

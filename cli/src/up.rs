@@ -1,7 +1,8 @@
 //! `orderly up`: the whole platform on this machine, until Ctrl-C.
 //!
 //! One supervisor a data directory. It checks the ports, starts PostgreSQL and Kafka, creates roles, databases and
-//! topics, migrates, starts every part, and says `ready`. A signal at any moment stops everything in order.
+//! topics, migrates, starts every part, loads the demo catalogue, and says `ready`. A signal at any moment stops
+//! everything in order.
 
 pub mod detach;
 pub mod down;
@@ -18,9 +19,11 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 use reqwest::Url;
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    catalogue,
     credentials::{Credentials, SUPERUSER},
     output,
     platform::{
@@ -62,6 +65,9 @@ pub struct Args {
     bin_dir: Option<PathBuf>,
     #[command(flatten)]
     ports: Ports,
+    /// Start without the demo catalogue
+    #[arg(long)]
+    no_catalogue: bool,
     /// Leave the terminal: what `--detach` starts
     #[arg(long, hide = true)]
     background: bool,
@@ -166,7 +172,18 @@ async fn start(
         supervisor.keep(spec);
     }
     try_join_all(names.iter().map(|name| supervisor.ready(name, READY_WITHIN))).await?;
+    if !args.no_catalogue {
+        output::line("loading the demo catalogue");
+        load_catalogue(platform).await?;
+    }
     Ok(())
+}
+
+async fn load_catalogue(platform: &Platform) -> anyhow::Result<()> {
+    let orders = PgPool::connect_lazy(&platform.audit_url(Database::Order)?)?;
+    let loaded = catalogue::load(&platform.inventory_grpc(), &orders, &catalogue::offers()).await;
+    orders.close().await;
+    loaded.context("the demo catalogue could not be loaded; `--no-catalogue` starts without it")
 }
 
 async fn provision(args: &Args, platform: &Platform) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ mod expected;
 mod facts;
 mod report;
 mod rest;
+mod saga;
 
 use std::{
     collections::BTreeMap,
@@ -126,6 +127,8 @@ fn numbers(facts: &Facts) -> BTreeMap<&'static str, u64> {
     let counts = [
         ("orders", facts.orders.len()),
         ("order_events", facts.order_events.len()),
+        ("products", facts.products.len()),
+        ("reservations", facts.reservations.len()),
         ("payments", facts.payments.len()),
         ("notifications", facts.notifications.len()),
         ("records", facts.log.records.len() + facts.log.strays.len()),
@@ -137,5 +140,8 @@ fn numbers(facts: &Facts) -> BTreeMap<&'static str, u64> {
         ("acked_orders", facts.acked.orders.len()),
         ("acked_runs", facts.acked.files),
     ];
-    counts.into_iter().map(|(name, count)| (name, count as u64)).collect()
+    let units = facts.products.values().map(|product| product.available.saturating_add(product.reserved));
+    let units = units.fold(0, i64::saturating_add).try_into().unwrap_or(0);
+    let counts = counts.into_iter().map(|(name, count)| (name, count as u64));
+    counts.chain([("stock_units", units)]).collect()
 }

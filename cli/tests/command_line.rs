@@ -37,6 +37,7 @@ fn help_teaches_the_commands() {
       load      Place orders, by rate or by concurrency, and record each acknowledged one
       verify    Audit the promise over all databases and topics, and name each offender
       dlq       Look at the records that could not be processed; replay or discard them
+      rebuild   Make a view anew from its events, compare it with the live one, and swap the two
       bench     Measure what the platform is made of beside its peers, in the same run
       simulate  Play a part of the outside world: the payment provider or the mail server
       help      Print this message or the help of the given subcommand(s)
@@ -136,11 +137,11 @@ fn help_teaches_how_to_work_through_dead_letters() {
 
     Options:
           --consumer <GROUP>           Those of this consumer group, without the platform's prefix
-                                       [possible values: order, billing, notification]
+                                       [possible values: order, inventory, billing, notification]
           --topic <TOPIC>              Those of this topic, without prefix
           --type <TYPE>                Those of this event type, by its full protobuf name
           --kind <KIND>                Those that failed in this way [possible values: poison, bug,
-                                       too-old, clock]
+                                       too-old, clock, undelivered]
           --fingerprint <FINGERPRINT>  Those with this error, by the fingerprint in `list`
           --key <KEY>                  Those with this key; `hex:` and digits for one that is not text
           --all                        Every parked letter
@@ -168,4 +169,37 @@ fn help_teaches_how_to_work_through_dead_letters() {
       orderly dlq replay --fingerprint F --reason 'fixed in 1.4.2' --dry-run
       orderly dlq replay --consumer billing --rate 50 --reason 'the provider is back' --results
     "#);
+}
+
+#[test]
+fn help_teaches_how_to_rebuild_the_view_of_orders() {
+    let mut command = Cli::command().term_width(100);
+    let rebuild = command.find_subcommand_mut("rebuild").expect("it is there");
+    let orders = rebuild.find_subcommand_mut("orders").expect("it is there");
+    insta::assert_snapshot!(orders.render_help().to_string(), @"
+    Rebuild the view of orders from their events and compare the two, beside the running service
+
+    Usage: orders [OPTIONS]
+
+    Options:
+          --data-dir <DIR>  Folder that holds the platform's state [env: ORDERLY_DATA_DIR] [default:
+                            .orderly]
+          --postgres <URL>  PostgreSQL server, with the role to use: postgres://ROLE:PASSWORD@HOST:PORT
+                            [env: ORDERLY_POSTGRES]
+          --swap            Put the rebuilt view in the place of the live one, which is kept as
+                            `orders_before_rebuild`
+          --drop-old        Delete the view that a swap has kept
+          --json            Put what was found on stdout as one JSON object
+      -h, --help            Print help
+
+    Without --swap nothing changes. With it, whoever writes orders waits for a moment; nothing is
+    lost, and no service needs a restart. The exit code is 0 when every order was equal, 1 when any
+    was not (--swap has mended it), and 2 when the view could not be rebuilt.
+
+      orderly rebuild orders                 is the view what the events say?
+      orderly rebuild orders --swap          make it so
+      orderly rebuild orders --drop-old      delete what the last swap has kept
+    ");
+    assert!(Cli::try_parse_from(["orderly", "rebuild", "orders", "--swap", "--drop-old", "--json"]).is_ok());
+    assert!(Cli::try_parse_from(["orderly", "rebuild"]).is_err(), "what?");
 }

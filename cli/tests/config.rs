@@ -20,6 +20,7 @@ fn the_page_says_what_the_code_takes() -> anyhow::Result<()> {
     let mut page = INTRODUCTION.to_owned();
     for (command, about) in [
         (service::command::<order::OrderService>(), "The order service."),
+        (service::command::<inventory::Inventory>(), "Inventory."),
         (service::command::<billing::Billing>(), "Billing."),
         (service::command::<notification::Notification>(), "Notification."),
         (<outbox_relay::config::Cli as clap::CommandFactory>::command(), "The relay of all outboxes."),

@@ -22,13 +22,15 @@ use tokio::process::{Child, Command};
 
 /// How long anything may take here: PostgreSQL's and Kafka's data are made, on a busy machine.
 const WITHIN: Duration = Duration::from_secs(120);
-const PORTS: [&str; 11] = [
+const PORTS: [&str; 13] = [
     "postgres",
     "kafka",
     "order",
+    "inventory",
     "billing",
     "notification",
     "order-admin",
+    "inventory-admin",
     "billing-admin",
     "notification-admin",
     "relay-admin",
@@ -164,8 +166,8 @@ async fn what_is_killed_under_load_comes_back_and_the_audit_finds_nothing() -> a
         .await?;
     }
     let load = tokio::time::timeout(WITHIN, load).await???;
-    let said = String::from_utf8_lossy(&load.stderr);
-    assert_eq!(load.status.code(), Some(0), "{said}");
+    let said = [&load.stdout[..], &load.stderr[..]].concat();
+    assert_eq!(load.status.code(), Some(0), "{}", String::from_utf8_lossy(&said));
     let figures: serde_json::Value = serde_json::from_slice(&load.stdout)?;
     let orders = &figures["orders"];
     assert_eq!((&orders["offered"], &orders["accepted"]), (&1_200.into(), &1_200.into()), "{figures}");

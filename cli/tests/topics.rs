@@ -33,15 +33,20 @@ async fn every_topic_has_room_for_copies_of_what_failed() -> anyhow::Result<()> 
     let settings = admin.describe_configs(&[ResourceSpecifier::Topic(&copies)], &AdminOptions::new()).await?;
     admin.delete_topics(&names, &AdminOptions::new()).await?;
 
-    assert!(created.status.success() && names.len() == 13, "{created:?}");
-    for copies in
-        ["payment-results.order.dlq", "notification-events.notification.dlq", "order-created.outbox.dlq"]
-    {
+    assert!(created.status.success() && names.len() == 22, "{created:?}");
+    for copies in [
+        "stock-requests.inventory.dlq",
+        "stock-results.order.dlq",
+        "payment-results.order.dlq",
+        "notification-events.notification.dlq",
+        "product-events.order.dlq",
+        "order-created.outbox.dlq",
+    ] {
         assert!(names.contains(&format!("{prefix}{copies}").as_str()), "{copies} is not in {said}");
     }
     let room = settings.into_iter().flatten().find_map(|topic| topic.get("max.message.bytes")?.value.clone());
     assert_eq!(room.as_deref(), Some("1114124"));
-    assert_eq!(String::from_utf8_lossy(&again.stdout), "13 of 13 topics existed, as they should be\n");
+    assert_eq!(String::from_utf8_lossy(&again.stdout), "22 of 22 topics existed, as they should be\n");
     let words = String::from_utf8_lossy(&others.stderr);
     assert!(
         !others.status.success() && words.contains(&format!("{copies} has 1 partitions, wants 2")),

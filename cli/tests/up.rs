@@ -48,7 +48,7 @@ async fn the_second_up_names_the_first() -> anyhow::Result<()> {
 async fn a_taken_port_is_found_before_anything_is_started() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let bin_dir = tempfile::tempdir()?;
-    for name in ["orderly", "order", "billing", "notification", "outbox-relay"] {
+    for name in ["orderly", "order", "inventory", "billing", "notification", "outbox-relay"] {
         std::fs::write(bin_dir.path().join(name), "")?;
     }
     let held = TcpListener::bind("127.0.0.1:0")?;
@@ -72,7 +72,9 @@ async fn missing_executables_are_named() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let bin = dir.path().to_string_lossy();
     let refused = orderly(dir.path(), &["up", "--bin-dir", &bin]).await?;
-    assert!(stderr(&refused).contains("has no orderly, outbox-relay, order, billing, notification"));
+    assert!(
+        stderr(&refused).contains("has no orderly, outbox-relay, order, inventory, billing, notification")
+    );
     Ok(())
 }
 

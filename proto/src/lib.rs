@@ -30,6 +30,14 @@ pub mod billing {
     }
 }
 
+/// `orderly.inventory.v1`: the catalogue, stock, and what is reserved of it.
+pub mod inventory {
+    #[allow(missing_docs, clippy::doc_markdown, reason = "generated")]
+    pub mod v1 {
+        tonic::include_proto!("orderly.inventory.v1");
+    }
+}
+
 /// `orderly.notification.v1`: what customers are told, and how.
 pub mod notification {
     #[allow(missing_docs, clippy::doc_markdown, reason = "generated")]

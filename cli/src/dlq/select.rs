@@ -6,12 +6,13 @@ use consumer::dead_letters::{Act, Filter};
 use uuid::Uuid;
 
 use super::text;
+use crate::platform::Database;
 
 /// Which letters. What is not given selects all.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Filters {
     /// Those of this consumer group, without the platform's prefix
-    #[arg(long, value_name = "GROUP", value_parser = ["order", "billing", "notification"])]
+    #[arg(long, value_name = "GROUP", value_parser = Database::ALL.map(Database::service))]
     consumer: Option<String>,
     /// Those of this topic, without prefix
     #[arg(long)]
@@ -20,7 +21,7 @@ pub(super) struct Filters {
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
     /// Those that failed in this way
-    #[arg(long, value_parser = ["poison", "bug", "too-old", "clock"])]
+    #[arg(long, value_parser = ["poison", "bug", "too-old", "clock", "undelivered"])]
     kind: Option<String>,
     /// Those with this error, by the fingerprint in `list`
     #[arg(long)]

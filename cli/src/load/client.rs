@@ -1,4 +1,4 @@
-//! Places one order, and asks again with the same request id until the answer is known.
+//! Places one order, or cancels one, and asks again with the same ids until the answer is known.
 
 use std::{
     error::Error as _,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use proto::order::v1::{CreateOrderRequest, order_service_client::OrderServiceClient};
+use proto::order::v1::{CancelOrderRequest, CreateOrderRequest, order_service_client::OrderServiceClient};
 use rand::RngExt as _;
 use tonic::{
     Code, Status,
@@ -20,9 +20,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Placed {
-    /// Acknowledged: the platform has promised not to lose it.
-    Accepted(Uuid),
+pub(super) enum Ended<T> {
+    /// Acknowledged: the platform has promised to do it.
+    Accepted(T),
     /// Refused for good with this code.
     Rejected(Code),
     /// Unknown: the last answer within the time was another "try again".
@@ -39,7 +39,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects when first used. `deadline` is for one call, `give_up_after` for all calls of one order.
+    /// Connects when first used. `deadline` is for one call, `give_up_after` for all calls that ask the same.
     pub(super) fn new(
         target: &str,
         connections: usize,
@@ -55,22 +55,50 @@ impl Client {
         Ok(Self { connections, next: AtomicUsize::new(0), deadline, give_up_after })
     }
 
-    /// Places one order. Every failed call is told to `failed`, also those that are repeated.
-    pub(super) async fn place(&self, request: &CreateOrderRequest, mut failed: impl FnMut(Code)) -> Placed {
+    /// Places one order, and returns its id. Every failed call is told to `failed`, also those that are repeated.
+    pub(super) async fn place(&self, request: &CreateOrderRequest, failed: impl FnMut(Code)) -> Ended<Uuid> {
+        let place = |mut connection: OrderServiceClient<Channel>| {
+            let request = request.clone();
+            async move {
+                let answer = connection.create_order(request).await?.into_inner();
+                let order = answer.order.ok_or_else(|| Status::internal("no order"))?;
+                Uuid::try_parse(&order.order_id).map_err(|_| Status::internal("no id"))
+            }
+        };
+        self.repeat(failed, place).await
+    }
+
+    /// Cancels one order; it may be too late for that, which is `FAILED_PRECONDITION`.
+    pub(super) async fn cancel(&self, order_id: Uuid, failed: impl FnMut(Code)) -> Ended<()> {
+        let cancel = |mut connection: OrderServiceClient<Channel>| async move {
+            let request = CancelOrderRequest { order_id: order_id.to_string() };
+            connection.cancel_order(request).await.map(drop)
+        };
+        self.repeat(failed, cancel).await
+    }
+
+    async fn repeat<T, F>(
+        &self,
+        mut failed: impl FnMut(Code),
+        call: impl Fn(OrderServiceClient<Channel>) -> F,
+    ) -> Ended<T>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
         let started = Instant::now();
         let mut backoff = FIRST_BACKOFF;
         loop {
-            let code = match self.call(request.clone()).await {
-                Ok(order_id) => return Placed::Accepted(order_id),
+            let code = match self.once(&call).await {
+                Ok(answer) => return Ended::Accepted(answer),
                 Err(code) => code,
             };
             failed(code);
             if !matches!(code, Code::Unavailable | Code::DeadlineExceeded) {
-                return Placed::Rejected(code);
+                return Ended::Rejected(code);
             }
             let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
             if started.elapsed() + pause >= self.give_up_after {
-                return Placed::GaveUp;
+                return Ended::GaveUp;
             }
             tokio::time::sleep(pause).await;
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
@@ -79,15 +107,15 @@ impl Client {
 
     /// The deadline is kept here and not sent as `grpc-timeout`: tonic's server answers an expired one with CANCELLED,
     /// which would look like a refusal. Dropping the call resets its stream, so the server stops as well.
-    async fn call(&self, request: CreateOrderRequest) -> Result<Uuid, Code> {
+    async fn once<T, F>(&self, call: &impl Fn(OrderServiceClient<Channel>) -> F) -> Result<T, Code>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.connections.len();
-        let mut connection = self.connections[turn].clone();
-        let response = tokio::time::timeout(self.deadline, connection.create_order(request))
+        tokio::time::timeout(self.deadline, call(self.connections[turn].clone()))
             .await
             .map_err(|_| Code::DeadlineExceeded)?
-            .map_err(|status| code(&status))?;
-        let order = response.into_inner().order.ok_or(Code::Internal)?;
-        Uuid::try_parse(&order.order_id).map_err(|_| Code::Internal)
+            .map_err(|status| code(&status))
     }
 }
 

@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{
+    hops::Hops,
     processes::Cost,
     tally::{Counts, millis},
 };
@@ -15,7 +16,8 @@ use super::{
 pub struct Report {
     /// Name of the run, and of its file of acknowledged orders.
     pub run: String,
-    /// Whether every order was acknowledged and recorded, and every acknowledged one reached its final status.
+    /// Whether every order was acknowledged and recorded, every cancel answered, and every acknowledged order reached its
+    /// final status.
     pub passed: bool,
     /// Makes another run place the same orders.
     pub seed: u64,
@@ -29,6 +31,8 @@ pub struct Report {
     pub system_identifier: i64,
     /// What became of the calls.
     pub orders: Orders,
+    /// What became of the cancels.
+    pub cancels: Cancels,
     /// Acknowledged orders a second, up to the last acknowledgement.
     pub accepted_per_second: f64,
     /// From the intended start to the acknowledgement.
@@ -61,6 +65,17 @@ pub struct Orders {
     pub unrecorded: u64,
 }
 
+/// Cancels by the outcome of their calls.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Cancels {
+    /// Acknowledged orders that were to be cancelled.
+    pub asked: u64,
+    /// Of these, how many the platform has promised to cancel.
+    pub accepted: u64,
+    /// Of these, how many could not be cancelled any more.
+    pub too_late: u64,
+}
+
 /// Acknowledged orders by where they ended.
 #[derive(Clone, Debug, Serialize)]
 pub struct Final {
@@ -72,6 +87,10 @@ pub struct Final {
     pub confirmed_per_second: f64,
     /// From the intended start to the final status.
     pub latency: Option<Latency>,
+    /// The same for confirmed orders only: from the intended start to the confirmation.
+    pub confirmed_latency: Option<Latency>,
+    /// What this is made of; unknown when the order database did not tell.
+    pub hops: Option<Hops>,
 }
 
 /// Percentiles in milliseconds, to three digits.
@@ -110,14 +129,30 @@ impl From<&Counts> for Orders {
     }
 }
 
+impl Cancels {
+    /// Whether every cancel has had an answer.
+    pub(super) fn passed(&self) -> bool {
+        self.accepted + self.too_late == self.asked
+    }
+}
+
+impl From<&Counts> for Cancels {
+    fn from(counts: &Counts) -> Self {
+        let &Counts { cancels, cancels_accepted, cancels_too_late, .. } = counts;
+        Self { asked: cancels, accepted: cancels_accepted, too_late: cancels_too_late }
+    }
+}
+
 impl Final {
-    pub(super) fn new(counts: &Counts, unsettled: u64) -> Self {
+    pub(super) fn new(counts: &Counts, unsettled: u64, hops: Option<Hops>) -> Self {
         let confirmed = counts.finals.get("CONFIRMED").copied().unwrap_or_default();
         Self {
             by_status: counts.finals.clone(),
             unsettled,
             confirmed_per_second: per_second(confirmed, counts.last_confirmed),
             latency: Latency::of(&counts.settle),
+            confirmed_latency: Latency::of(&counts.confirm),
+            hops,
         }
     }
 
@@ -137,6 +172,10 @@ impl fmt::Display for Report {
             self.accepted_per_second
         )?;
         show(f, "accepted", self.accept_latency)?;
+        let Cancels { asked, accepted, too_late } = self.cancels;
+        if asked > 0 {
+            writeln!(f, "cancels   {asked} asked, {accepted} accepted, {too_late} too late")?;
+        }
         if let Some(finals) = &self.finals {
             write!(f, "final     ")?;
             for (status, count) in &finals.by_status {
@@ -144,6 +183,12 @@ impl fmt::Display for Report {
             }
             writeln!(f, "{} unsettled ({:.1} confirmed/s)", finals.unsettled, finals.confirmed_per_second)?;
             show(f, "settled", finals.latency)?;
+            show(f, "confirmed", finals.confirmed_latency)?;
+            if let Some(hops) = finals.hops.as_ref().filter(|hops| hops.orders > 0) {
+                show(f, "stock", hops.stock)?;
+                show(f, "payment", hops.payment)?;
+                show(f, "shipment", hops.shipment)?;
+            }
         }
         for (code, count) in &self.errors {
             writeln!(f, "errors    {count} {code}")?;
@@ -222,10 +267,14 @@ mod tests {
         (counts.offered, counts.accepted) = (2, 2);
         counts.finals.insert("CONFIRMED".to_owned(), 1);
         assert!(Orders::from(&*counts).passed());
-        assert!(!Final::new(&counts, 1).passed());
-        assert!(Final::new(&counts, 0).passed());
+        assert!(!Final::new(&counts, 1, None).passed());
+        assert!(Final::new(&counts, 0, None).passed());
         counts.finals.insert("NEEDS_ATTENTION".to_owned(), 1);
-        assert!(!Final::new(&counts, 0).passed());
+        assert!(!Final::new(&counts, 0, None).passed());
+        (counts.cancels, counts.cancels_accepted, counts.cancels_too_late) = (3, 1, 1);
+        assert!(!Cancels::from(&*counts).passed());
+        counts.cancels_too_late = 2;
+        assert!(Cancels::from(&*counts).passed());
         (counts.accepted, counts.gave_up) = (1, 1);
         assert!(!Orders::from(&*counts).passed());
         Ok(())

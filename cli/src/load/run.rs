@@ -8,22 +8,25 @@ use std::{
 };
 
 use anyhow::Context as _;
+use futures_util::future::try_join_all;
 use sqlx::postgres::PgPoolOptions;
 use time::OffsetDateTime;
 use tokio::{runtime::Handle, sync::Semaphore, task};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::Code;
 use uuid::Uuid;
 
 use super::{
     Options,
     acked::{self, Acknowledged},
-    client::{Client, Placed},
+    client::{Client, Ended},
+    hops,
     processes::Before,
-    report::{self, Final, Latency, Orders, Report},
+    report::{self, Cancels, Final, Latency, Orders, Report},
     schedule::Schedule,
     settle::{self, Open, Queue},
     tally::{self, Tally},
-    traffic::{Draft, Traffic},
+    traffic::{Draft, Ratios, Traffic},
 };
 use crate::{
     output,
@@ -67,6 +70,11 @@ pub async fn measure(
     let acked_file = platform.acked_dir().join(format!("{name}.ndjson"));
     let acked = acked::create(&acked_file, &name, system_identifier).await?;
     let before = Before::take(platform.data_dir())?;
+    let ratios = Ratios {
+        declined: options.decline_ratio,
+        out_of_stock: options.out_of_stock_ratio,
+        cancelled: options.cancel_ratio,
+    };
 
     let run = Arc::new(Run {
         client: Client::new(
@@ -75,7 +83,7 @@ pub async fn measure(
             options.call_deadline,
             options.give_up_after,
         )?,
-        traffic: Mutex::new(Traffic::new(seed, options.customers, options.decline_ratio)),
+        traffic: Mutex::new(Traffic::new(seed, options.customers, ratios)),
         tally: Tally::new()?,
         acked,
         queue: Queue::default(),
@@ -86,7 +94,8 @@ pub async fn measure(
     });
     let complete = CancellationToken::new();
     let follower = task::spawn({
-        let (run, complete, patience) = (Arc::clone(&run), complete.clone(), options.settle);
+        let (run, pool, complete, patience) =
+            (Arc::clone(&run), pool.clone(), complete.clone(), options.settle);
         let follow = !patience.is_zero();
         async move {
             if follow {
@@ -106,16 +115,23 @@ pub async fn measure(
 
     let counts = run.tally.counts().clone();
     let orders = Orders::from(&counts);
-    let finals = (!options.settle.is_zero()).then(|| Final::new(&counts, run.queue.len() as u64));
+    let cancels = Cancels::from(&counts);
+    let mut finals = None;
+    if !options.settle.is_zero() {
+        let hops = hops::measure(&pool, &counts.confirmed).await;
+        let hops = hops.inspect_err(|error| tracing::warn!(%error, "order database did not tell the hops"));
+        finals = Some(Final::new(&counts, run.queue.len() as u64, hops.ok()));
+    }
     Ok(Report {
         run: name,
-        passed: orders.passed() && finals.as_ref().is_none_or(Final::passed),
+        passed: orders.passed() && cancels.passed() && finals.as_ref().is_none_or(Final::passed),
         seed,
         rate: options.model.rate,
         concurrency: options.model.concurrency,
         seconds: sending.as_secs_f64(),
         system_identifier,
         orders,
+        cancels,
         accepted_per_second: report::per_second(counts.accepted, counts.last_accepted),
         accept_latency: Latency::of(&counts.accept),
         finals,
@@ -132,18 +148,17 @@ impl Run {
             let schedule = Schedule { rate, duration };
             task::spawn_blocking(move || self.pace(schedule, in_flight)).await.context("the pacer failed")?
         } else {
-            for _ in 0..options.model.concurrency.unwrap_or(1) {
+            let callers = (0..options.model.concurrency.unwrap_or(1)).map(|_| {
                 let run = Arc::clone(&self);
                 self.calls.spawn(async move {
                     while run.started.elapsed() < duration && !run.stop.is_cancelled() {
                         run.tally.counts().offered += 1;
                         let draft = run.draft();
-                        run.place(draft, run.started.elapsed()).await;
+                        Arc::clone(&run).place(draft, run.started.elapsed()).await;
                     }
-                });
-            }
-            self.calls.close();
-            self.calls.wait().await;
+                })
+            });
+            try_join_all(callers).await.context("a caller failed")?;
             Ok(())
         }
     }
@@ -192,17 +207,16 @@ impl Run {
     }
 
     /// Places one order that was due at `intended` after the start.
-    async fn place(&self, draft: Draft, intended: Duration) {
-        let failed = |code| *self.tally.counts().errors.entry(tally::code_name(code)).or_default() += 1;
-        let placed = self.client.place(&draft.request, failed).await;
+    async fn place(self: Arc<Self>, draft: Draft, intended: Duration) {
+        let placed = self.client.place(&draft.request, |code| self.failed(code)).await;
         let now = self.started.elapsed();
         let order_id = match placed {
-            Placed::Accepted(order_id) => order_id,
-            Placed::Rejected(_) => {
+            Ended::Accepted(order_id) => order_id,
+            Ended::Rejected(_) => {
                 self.tally.counts().rejected += 1;
                 return;
             }
-            Placed::GaveUp => {
+            Ended::GaveUp => {
                 self.tally.counts().gave_up += 1;
                 return;
             }
@@ -213,7 +227,14 @@ impl Run {
             counts.last_accepted = counts.last_accepted.max(now);
             tally::record(&mut counts.accept, now.saturating_sub(intended));
         }
-        self.queue.push(Open { order_id, intended: self.started_at + intended });
+        let open = Open { order_id, intended: self.started_at + intended, cancelled: false };
+        match draft.cancel_after {
+            None => self.queue.push(open),
+            // Neither a place among the unanswered orders nor the caller of a closed model waits for it.
+            Some(after) => {
+                self.calls.spawn(Arc::clone(&self).cancel(open, after));
+            }
+        }
         let line = Acknowledged {
             order_id,
             request_id: &draft.request.request_id,
@@ -228,6 +249,28 @@ impl Run {
             tracing::error!(%error, "an acknowledged order was not recorded");
             self.stop.cancel();
         }
+    }
+
+    /// Cancels an order, and only then looks for its end, which depends on the answer.
+    async fn cancel(self: Arc<Self>, order: Open, after: Duration) {
+        tokio::time::sleep(after).await;
+        self.tally.counts().cancels += 1;
+        let failed = |code| {
+            if code != Code::FailedPrecondition {
+                self.failed(code);
+            }
+        };
+        let ended = self.client.cancel(order.order_id, failed).await;
+        match ended {
+            Ended::Accepted(()) => self.tally.counts().cancels_accepted += 1,
+            Ended::Rejected(Code::FailedPrecondition) => self.tally.counts().cancels_too_late += 1,
+            Ended::Rejected(_) | Ended::GaveUp => {}
+        }
+        self.queue.push(Open { cancelled: ended == Ended::Accepted(()), ..order });
+    }
+
+    fn failed(&self, code: Code) {
+        *self.tally.counts().errors.entry(tally::code_name(code)).or_default() += 1;
     }
 
     /// Until aborted.

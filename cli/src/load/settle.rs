@@ -20,14 +20,19 @@ const BATCH: usize = 2000;
 /// Longest time for one answer.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-const FINAL_ORDERS: &str = "select order_id, status, updated_at from orders where order_id = any($1) \
-    and status in ('CONFIRMED', 'REJECTED', 'CANCELLED', 'NEEDS_ATTENTION')";
+/// With the time of the confirmation where that is what the order came to, for its shipment changes the order again.
+const FINAL_ORDERS: &str = "select order_id, status, coalesce(
+        (select min(occurred_at) from order_events e
+         where e.order_id = o.order_id and event = 'OrderConfirmed' and status = 'CONFIRMED'), updated_at)
+    from orders o where order_id = any($1) and status in ('CONFIRMED', 'REJECTED', 'CANCELLED', 'NEEDS_ATTENTION')";
 
-/// An acknowledged order and when it was due.
+/// An acknowledged order, when it was due, and whether it has been cancelled: then it may be confirmed for a moment, which
+/// is not its end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Open {
     pub(super) order_id: Uuid,
     pub(super) intended: OffsetDateTime,
+    pub(super) cancelled: bool,
 }
 
 /// Orders that have not been seen in a final status yet, the one that waits longest for a look first.
@@ -51,8 +56,8 @@ impl Queue {
 
 /// Counts final orders until none is left after `complete`, or `patience` has passed since then.
 ///
-/// A latency ends at `updated_at`, which the database takes from the same machine's clock: looking rarely makes it no
-/// longer. A database that does not answer is asked again.
+/// A latency ends at the time that the order service has written down by the same machine's clock: looking rarely makes
+/// it no longer. A database that does not answer is asked again.
 pub(super) async fn follow(
     pool: &PgPool,
     queue: &Queue,
@@ -105,12 +110,16 @@ async fn look(pool: &PgPool, queue: &Queue, tally: &Tally, started_at: OffsetDat
     let mut counts = tally.counts();
     let mut orders = queue.orders();
     for open in batch {
-        let Some((status, at)) = found.remove(&open.order_id) else {
+        let ended = found.remove(&open.order_id);
+        let Some((status, at)) = ended.filter(|(status, _)| status != "CONFIRMED" || !open.cancelled) else {
             orders.push_back(open);
             continue;
         };
-        tally::record(&mut counts.settle, (at - open.intended).try_into().unwrap_or_default());
+        let latency = (at - open.intended).try_into().unwrap_or_default();
+        tally::record(&mut counts.settle, latency);
         if status == "CONFIRMED" {
+            tally::record(&mut counts.confirm, latency);
+            counts.confirmed.add(open.order_id);
             counts.last_confirmed =
                 counts.last_confirmed.max((at - started_at).try_into().unwrap_or_default());
         }

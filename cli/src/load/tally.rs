@@ -9,6 +9,8 @@ use std::{
 use hdrhistogram::Histogram;
 use tonic::Code;
 
+use super::hops::Sample;
+
 /// Longest latency told apart, in microseconds; longer ones count as this.
 const LONGEST: u64 = 3_600_000_000;
 
@@ -29,6 +31,11 @@ pub(super) struct Counts {
     pub(super) gave_up: u64,
     /// Acknowledged, but not written down.
     pub(super) unrecorded: u64,
+    /// Cancels that were asked for.
+    pub(super) cancels: u64,
+    pub(super) cancels_accepted: u64,
+    /// The order could not be cancelled any more.
+    pub(super) cancels_too_late: u64,
     /// Failed calls, by code; repeated ones count each time.
     pub(super) errors: BTreeMap<&'static str, u64>,
     /// From the intended start to the acknowledgement, in microseconds.
@@ -39,13 +46,16 @@ pub(super) struct Counts {
     pub(super) finals: BTreeMap<String, u64>,
     /// From the intended start to the final status, in microseconds.
     pub(super) settle: Histogram<u64>,
+    /// The same for confirmed orders, to their confirmation.
+    pub(super) confirm: Histogram<u64>,
+    pub(super) confirmed: Sample,
     /// From the start of the run to the last confirmation.
     pub(super) last_confirmed: Duration,
 }
 
 impl Tally {
     pub(super) fn new() -> anyhow::Result<Self> {
-        let histogram = Histogram::new_with_bounds(1, LONGEST, 3)?;
+        let histogram = histogram()?;
         Ok(Self(Mutex::new(Counts {
             offered: 0,
             delayed: 0,
@@ -53,11 +63,16 @@ impl Tally {
             rejected: 0,
             gave_up: 0,
             unrecorded: 0,
+            cancels: 0,
+            cancels_accepted: 0,
+            cancels_too_late: 0,
             errors: BTreeMap::new(),
             accept: histogram.clone(),
             last_accepted: Duration::ZERO,
             finals: BTreeMap::new(),
-            settle: histogram,
+            settle: histogram.clone(),
+            confirm: histogram,
+            confirmed: Sample::default(),
             last_confirmed: Duration::ZERO,
         })))
     }
@@ -81,6 +96,11 @@ impl Counts {
             millis(self.accept.value_at_quantile(0.99)),
         )
     }
+}
+
+/// An empty one, for microseconds.
+pub(super) fn histogram() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, LONGEST, 3)?)
 }
 
 /// Records a latency; one beyond [`LONGEST`] counts as that.

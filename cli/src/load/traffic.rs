@@ -1,17 +1,17 @@
-//! What is ordered: random customers and a few products, the same ones for the same seed.
+//! What is ordered, and what is cancelled again: random customers and products of the demo catalogue, the same ones for
+//! the same seed.
 
-use proto::{
-    money::v1::Money,
-    order::v1::{CreateOrderRequest, OrderItem},
-};
+use std::time::Duration;
+
+use proto::order::v1::{CreateOrderRequest, OrderItem};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde::Serialize;
 use uuid::Uuid;
 
-/// Product ids and their prices in minor units of [`CURRENCY`].
-const PRODUCTS: [(&str, i64); 4] =
-    [("gaming-mouse", 4999), ("mechanical-keyboard", 12_900), ("monitor-arm", 8950), ("usb-c-cable", 999)];
-const CURRENCY: &str = "EUR";
+use crate::catalogue::{CURRENCY, Offer, PLENTIFUL, SOLD_OUT};
+
+/// A customer who changes their mind does so within this time after the acknowledgement.
+const CANCEL_WITHIN: Duration = Duration::from_millis(500);
 
 /// How the payment of an order is meant to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -28,6 +28,16 @@ pub(super) struct Draft {
     pub(super) total_minor: i64,
     pub(super) currency: &'static str,
     pub(super) token_kind: TokenKind,
+    /// When it is cancelled, from its acknowledgement.
+    pub(super) cancel_after: Option<Duration>,
+}
+
+/// Shares of all orders, 0 to 1.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ratios {
+    pub(super) declined: f64,
+    pub(super) out_of_stock: f64,
+    pub(super) cancelled: f64,
 }
 
 /// An endless stream of orders.
@@ -35,29 +45,33 @@ pub(super) struct Draft {
 pub(super) struct Traffic {
     random: StdRng,
     customers: u32,
-    decline_ratio: f64,
+    ratios: Ratios,
 }
 
 impl Traffic {
-    pub(super) fn new(seed: u64, customers: u32, decline_ratio: f64) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), customers, decline_ratio }
+    pub(super) fn new(seed: u64, customers: u32, ratios: Ratios) -> Self {
+        Self { random: StdRng::seed_from_u64(seed), customers, ratios }
     }
 
     /// The request id does not come from the seed: a second run must place orders of its own, not find the first's.
     pub(super) fn next(&mut self) -> Draft {
-        let items: Vec<_> = (0..self.random.random_range(1..=3))
-            .map(|_| {
-                let (product_id, minor) = PRODUCTS[self.random.random_range(0..PRODUCTS.len())];
-                OrderItem {
-                    product_id: product_id.to_owned(),
-                    quantity: self.random.random_range(1..=3),
-                    unit_price: Some(Money { currency: CURRENCY.to_owned(), minor }),
-                }
+        let offers: Vec<Offer> = if self.random.random_bool(self.ratios.out_of_stock) {
+            vec![SOLD_OUT]
+        } else {
+            let count = self.random.random_range(1..=3);
+            (0..count).map(|_| PLENTIFUL[self.random.random_range(0..PLENTIFUL.len())]).collect()
+        };
+        let items: Vec<OrderItem> = offers
+            .into_iter()
+            .map(|offer| OrderItem {
+                product_id: offer.id.to_owned(),
+                quantity: self.random.random_range(1..=3),
+                unit_price: Some(offer.price()),
             })
             .collect();
         let price = |item: &OrderItem| item.unit_price.as_ref().map_or(0, |price| price.minor);
         let total_minor = items.iter().map(|item| price(item) * i64::from(item.quantity)).sum();
-        let declined = self.random.random_bool(self.decline_ratio);
+        let declined = self.random.random_bool(self.ratios.declined);
         let (token, token_kind) =
             if declined { ("tok_declined", TokenKind::Declined) } else { ("tok_ok", TokenKind::Ok) };
         let request = CreateOrderRequest {
@@ -66,7 +80,9 @@ impl Traffic {
             payment_token: token.to_owned(),
             request_id: Uuid::new_v4().to_string(),
         };
-        Draft { request, total_minor, currency: CURRENCY, token_kind }
+        let cancelled = self.random.random_bool(self.ratios.cancelled);
+        let cancel_after = cancelled.then(|| CANCEL_WITHIN.mul_f64(self.random.random_range(0.0..=1.0)));
+        Draft { request, total_minor, currency: CURRENCY, token_kind, cancel_after }
     }
 }
 
@@ -74,8 +90,12 @@ impl Traffic {
 mod tests {
     use super::*;
 
-    fn drafts(seed: u64, decline_ratio: f64) -> Vec<Draft> {
-        let mut traffic = Traffic::new(seed, 100, decline_ratio);
+    fn drafts(seed: u64, declined: f64) -> Vec<Draft> {
+        of(seed, Ratios { declined, out_of_stock: 0.1, cancelled: 0.1 })
+    }
+
+    fn of(seed: u64, ratios: Ratios) -> Vec<Draft> {
+        let mut traffic = Traffic::new(seed, 100, ratios);
         (0..200).map(|_| traffic.next()).collect()
     }
 
@@ -108,5 +128,15 @@ mod tests {
         }
         assert!(drafts(1, 0.0).iter().all(|draft| draft.token_kind == TokenKind::Ok));
         assert!(drafts(1, 1.0).iter().all(|draft| draft.token_kind == TokenKind::Declined));
+    }
+
+    #[test]
+    fn orders_what_is_sold_out_and_cancels_only_as_asked() {
+        let sold_out = |draft: &Draft| draft.request.items.iter().any(|item| item.product_id == SOLD_OUT.id);
+        let never = of(1, Ratios::default());
+        assert!(!never.iter().any(|draft| sold_out(draft) || draft.cancel_after.is_some()));
+        let always = of(1, Ratios { out_of_stock: 1.0, cancelled: 1.0, ..Ratios::default() });
+        assert!(always.iter().all(|draft| sold_out(draft) && draft.cancel_after <= Some(CANCEL_WITHIN)));
+        assert!(always.iter().all(|draft| draft.cancel_after.is_some()));
     }
 }

@@ -21,7 +21,7 @@ use crate::{
 /// The supervised processes in the order in which they stop: who takes work first, who keeps it safe last. The
 /// members of a stage stop together.
 pub const STOP_ORDER: [&[&str]; 5] = [
-    &["order", "billing", "notification"],
+    &["order", "inventory", "billing", "notification"],
     &["outbox-relay"],
     &["provider", "mail"],
     &["kafka"],
@@ -95,6 +95,8 @@ pub fn specs(platform: &Platform, bin_dir: &Path) -> anyhow::Result<Vec<Spec>> {
     };
     let provider_url = ("ORDERLY_PROVIDER_URL", format!("http://{}", endpoints.provider));
     let smtp = ("ORDERLY_SMTP", endpoints.mail.to_string());
+    // Customers of a platform on this machine are on this machine.
+    let webhooks = ("ORDERLY_WEBHOOK_ALLOW_PRIVATE", "true".to_owned());
     let outboxes: Vec<String> = Database::ALL
         .into_iter()
         .map(|database| Ok(format!("{}={}", database.service(), platform.relay_url(database)?)))
@@ -105,8 +107,14 @@ pub fn specs(platform: &Platform, bin_dir: &Path) -> anyhow::Result<Vec<Spec>> {
         simulate("provider", endpoints.provider, platform.provider_ledger()),
         simulate("mail", endpoints.mail, platform.mail_ledger()),
         service(Database::Order, endpoints.order, endpoints.order_admin, &[])?,
+        service(Database::Inventory, endpoints.inventory, endpoints.inventory_admin, &[])?,
         service(Database::Billing, endpoints.billing, endpoints.billing_admin, &[provider_url])?,
-        service(Database::Notification, endpoints.notification, endpoints.notification_admin, &[smtp])?,
+        service(
+            Database::Notification,
+            endpoints.notification,
+            endpoints.notification_admin,
+            &[smtp, webhooks],
+        )?,
         spec(
             platform,
             "outbox-relay",

@@ -30,6 +30,9 @@ pub struct Ports {
     /// gRPC of the order service
     #[arg(long, env = "ORDERLY_PORT_ORDER", default_value_t = 50051, value_name = "PORT")]
     pub port_order: u16,
+    /// gRPC of the inventory service
+    #[arg(long, env = "ORDERLY_PORT_INVENTORY", default_value_t = 50052, value_name = "PORT")]
+    pub port_inventory: u16,
     /// gRPC of the billing service
     #[arg(long, env = "ORDERLY_PORT_BILLING", default_value_t = 50053, value_name = "PORT")]
     pub port_billing: u16,
@@ -39,6 +42,9 @@ pub struct Ports {
     /// Admin port of the order service
     #[arg(long, env = "ORDERLY_PORT_ORDER_ADMIN", default_value_t = 9101, value_name = "PORT")]
     pub port_order_admin: u16,
+    /// Admin port of the inventory service
+    #[arg(long, env = "ORDERLY_PORT_INVENTORY_ADMIN", default_value_t = 9102, value_name = "PORT")]
+    pub port_inventory_admin: u16,
     /// Admin port of the billing service
     #[arg(long, env = "ORDERLY_PORT_BILLING_ADMIN", default_value_t = 9103, value_name = "PORT")]
     pub port_billing_admin: u16,
@@ -65,9 +71,11 @@ impl Ports {
             kafka: kafka.unwrap_or_else(|| local(self.port_kafka).to_string()),
             prefix,
             order: local(self.port_order),
+            inventory: local(self.port_inventory),
             billing: local(self.port_billing),
             notification: local(self.port_notification),
             order_admin: local(self.port_order_admin),
+            inventory_admin: local(self.port_inventory_admin),
             billing_admin: local(self.port_billing_admin),
             notification_admin: local(self.port_notification_admin),
             relay_admin: local(self.port_relay_admin),
@@ -80,9 +88,11 @@ impl Ports {
     pub(super) fn all(self, own_postgres: bool, own_kafka: bool) -> Vec<(&'static str, u16)> {
         let mut all = vec![
             ("--port-order", self.port_order),
+            ("--port-inventory", self.port_inventory),
             ("--port-billing", self.port_billing),
             ("--port-notification", self.port_notification),
             ("--port-order-admin", self.port_order_admin),
+            ("--port-inventory-admin", self.port_inventory_admin),
             ("--port-billing-admin", self.port_billing_admin),
             ("--port-notification-admin", self.port_notification_admin),
             ("--port-relay-admin", self.port_relay_admin),

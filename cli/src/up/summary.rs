@@ -3,11 +3,12 @@
 use crate::platform::{DataDir, Endpoints};
 
 pub(super) fn render(endpoints: &Endpoints, data_dir: &DataDir) -> String {
-    let Endpoints { order, billing, notification, order_admin, billing_admin, notification_admin, .. } =
-        endpoints;
+    let Endpoints { order, inventory, billing, notification, .. } = endpoints;
+    let Endpoints { order_admin, inventory_admin, billing_admin, notification_admin, .. } = endpoints;
     format!(
         r#"
   order           grpc {order}   admin http://{order_admin}
+  inventory       grpc {inventory}   admin http://{inventory_admin}
   billing         grpc {billing}   admin http://{billing_admin}
   notification    grpc {notification}   admin http://{notification_admin}
   outbox-relay                           admin http://{relay}

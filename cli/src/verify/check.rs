@@ -9,6 +9,8 @@ mod order_history;
 mod order_per_key;
 mod outbox_topic;
 mod payments;
+mod sagas;
+mod stock;
 
 use super::{facts::Facts, report::Invariant};
 
@@ -21,13 +23,15 @@ pub(super) struct Rule {
 }
 
 /// Every rule, in the order of the report.
-pub(super) const RULES: [Rule; 9] = [
+pub(super) const RULES: [Rule; 11] = [
     Rule { name: "order-history", needs_rest: false, check: order_history::check },
     Rule { name: "events-published", needs_rest: true, check: events_published::check },
     Rule { name: "outbox-topic", needs_rest: true, check: outbox_topic::check },
     Rule { name: "order-per-key", needs_rest: false, check: order_per_key::check },
     Rule { name: "effects-once", needs_rest: true, check: effects_once::check },
     Rule { name: "dead-letters", needs_rest: false, check: dead_letters::check },
+    Rule { name: "sagas", needs_rest: true, check: sagas::check },
+    Rule { name: "stock", needs_rest: true, check: stock::check },
     Rule { name: "payments", needs_rest: true, check: payments::check },
     Rule { name: "notifications", needs_rest: true, check: notifications::check },
     Rule { name: "acked", needs_rest: false, check: acked::check },

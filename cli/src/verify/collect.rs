@@ -4,6 +4,8 @@
 
 mod billing;
 mod files;
+mod inventory;
+mod items;
 mod letters;
 mod notification;
 mod order;
@@ -13,7 +15,7 @@ pub(super) mod topics;
 
 use std::{str::FromStr as _, time::Duration};
 
-use super::facts::{Digest, Facts, Group};
+use super::facts::{Digest, Facts, Group, NotificationStatus};
 use crate::platform::{Database, Platform};
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
@@ -103,6 +105,10 @@ async fn read(
             facts.orders = order::orders(connection).await?;
             facts.order_events = order::events(connection).await?;
         }
+        Database::Inventory => {
+            facts.products = inventory::products(connection).await?;
+            facts.reservations = inventory::reservations(connection).await?;
+        }
         Database::Billing => {
             facts.payments = billing::payments(connection).await?;
             facts.postings = billing::postings(connection).await?;
@@ -126,7 +132,10 @@ async fn read(
 /// A ledger that is not there is no evidence of anything.
 fn require_ledgers(platform: &Platform, facts: &Facts) -> anyhow::Result<()> {
     let charged = facts.payments.iter().any(|payment| payment.reference.is_some());
-    let mailed = facts.notifications.iter().any(|notification| notification.email && notification.delivered);
+    let mailed = facts
+        .notifications
+        .iter()
+        .any(|notification| notification.email && notification.status == NotificationStatus::Delivered);
     let needed =
         [(charged, platform.provider_ledger(), "provider"), (mailed, platform.mail_ledger(), "mail")];
     for (needed, path, part) in needed {

@@ -2,22 +2,31 @@
 //!
 //! Payloads are not kept, only digests: an order costs about a kilobyte here, whatever its events weigh.
 
+mod group;
+mod inventory;
+mod key;
 mod letters;
 mod names;
+mod order;
 pub(super) mod partition;
 
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,
+    sync::Arc,
 };
 
 use uuid::Uuid;
 
+pub(super) use self::group::Group;
+pub(super) use self::inventory::{Basket, Listed, Product, Reservation};
+pub(super) use self::key::Key;
 pub(super) use self::letters::{DeadLetter, Hold};
 pub(super) use self::names::{
-    EventType, Group, LetterState, NotificationKind, OrderEventKind, OrderStatus, PaymentStatus, Source,
-    Topic,
+    EventType, LetterState, NotificationKind, NotificationStatus, OrderEventKind, OrderStatus, PaymentLeg,
+    PaymentStatus, Reason, ReservationState, Source, StockLeg, Topic,
 };
+pub(super) use self::order::{Order, OrderEvent, Placed};
 pub(super) use self::partition::Span;
 use crate::platform::Database;
 
@@ -30,6 +39,8 @@ pub(super) struct Facts {
     pub(super) orders: HashMap<Uuid, Order>,
     /// By order, then version.
     pub(super) order_events: Vec<OrderEvent>,
+    pub(super) products: BTreeMap<Arc<str>, Product>,
+    pub(super) reservations: Vec<Reservation>,
     pub(super) payments: Vec<Payment>,
     pub(super) postings: Vec<Posting>,
     pub(super) notifications: Vec<Notification>,
@@ -55,36 +66,6 @@ pub(super) struct Money {
     pub(super) minor: i64,
 }
 
-/// A row of `orders`.
-#[derive(Clone, Debug)]
-pub(super) struct Order {
-    pub(super) customer_id: String,
-    pub(super) status: OrderStatus,
-    pub(super) version: i32,
-    pub(super) reason: Option<String>,
-    pub(super) total: Money,
-    pub(super) payment_id: Uuid,
-    pub(super) request_id: Option<Uuid>,
-}
-
-/// A row of `order_events`.
-#[derive(Clone, Debug)]
-pub(super) struct OrderEvent {
-    pub(super) order_id: Uuid,
-    pub(super) version: i32,
-    pub(super) kind: OrderEventKind,
-    pub(super) reason: Option<String>,
-    /// Of an `OrderPlaced` that has all of it.
-    pub(super) placed: Option<Placed>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Placed {
-    pub(super) customer_id: String,
-    pub(super) total: Money,
-    pub(super) payment_id: Uuid,
-}
-
 /// A row of `payments`.
 #[derive(Clone, Debug)]
 pub(super) struct Payment {
@@ -94,6 +75,8 @@ pub(super) struct Payment {
     pub(super) amount: Money,
     pub(super) status: PaymentStatus,
     pub(super) failed: bool,
+    /// Nobody was ever to carry it out.
+    pub(super) untried: bool,
     pub(super) version: i32,
     /// There is one exactly where money was taken.
     pub(super) reference: Option<String>,
@@ -118,7 +101,7 @@ pub(super) struct Notification {
     pub(super) customer_id: String,
     pub(super) kind: NotificationKind,
     pub(super) email: bool,
-    pub(super) delivered: bool,
+    pub(super) status: NotificationStatus,
 }
 
 /// A row of `outbox.event`.
@@ -128,8 +111,8 @@ pub(super) struct OutboxRow {
     pub(super) row: i64,
     pub(super) event_id: Option<Uuid>,
     pub(super) topic: String,
-    /// The order, as in every event of this platform.
-    pub(super) key: Option<Uuid>,
+    /// Of an event of this platform.
+    pub(super) key: Option<Key>,
     /// Milliseconds since 1970.
     pub(super) created_ms: i64,
     pub(super) digest: Digest,
@@ -170,7 +153,7 @@ pub(super) struct Record {
     pub(super) topic: Topic,
     pub(super) partition: i32,
     pub(super) offset: i64,
-    pub(super) key: Uuid,
+    pub(super) key: Key,
     pub(super) source: Source,
     pub(super) event_type: EventType,
     pub(super) sequence: i64,
@@ -205,11 +188,18 @@ pub(super) struct Acked {
 
 #[derive(Clone, Debug)]
 pub(super) struct AckedOrder {
-    pub(super) run: std::sync::Arc<str>,
+    pub(super) run: Arc<str>,
     pub(super) order_id: Uuid,
     pub(super) customer_id: String,
     pub(super) request_id: Uuid,
     pub(super) total: Money,
+}
+
+impl Record {
+    /// What the records of a log are sorted by.
+    pub(super) fn place(&self) -> impl Ord + '_ {
+        (self.topic, &self.key, self.source, self.partition, self.offset)
+    }
 }
 
 impl Payment {

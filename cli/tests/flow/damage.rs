@@ -6,13 +6,11 @@ mod topic;
 
 use anyhow::Context as _;
 use cli::platform::Database;
-use notification::Notification;
-use order::OrderService;
 use proto::{
     notification::v1::{
         Channel, Settings, UpdateSettingsRequest, notification_service_client::NotificationServiceClient,
     },
-    order::v1::{CancelOrderRequest, Order},
+    order::v1::{Order, OrderStatus},
 };
 use testkit::{Dedicated, Part, Platform, until};
 
@@ -24,9 +22,9 @@ use self::{
     },
     table::Case,
 };
-use crate::client::{SETTLE, channel, orders, place};
+use crate::client::{SETTLE, cancel, channel, place, platform_on, reached};
 
-const SERVICES: [Part; 4] = [Part::Order, Part::Billing, Part::Notification, Part::Relay];
+const SERVICES: [Part; 5] = [Part::Order, Part::Inventory, Part::Billing, Part::Notification, Part::Relay];
 
 /// Orders of the customer cust-1, who gets e-mails.
 struct Orders {
@@ -39,9 +37,7 @@ struct Orders {
 async fn verify_names_every_invariant_that_is_broken_by_hand_and_no_other() -> anyhow::Result<()> {
     // The copy's databases have the names that `orderly` expects, which the shared server may have only once.
     let postgres = Dedicated::postgres().await?;
-    let platform =
-        Platform::start_on::<OrderService, billing::Billing, Notification>(postgres.with_shared().await?)
-            .await?;
+    let platform = platform_on(postgres.with_shared().await?).await?;
     let mut copy = Copy::empty(platform, &postgres).await?;
     write_to_customer(&copy.platform).await?;
     let load = ["load", "--rate", "10", "--duration", "500ms", "--settle", "0s", "--seed", "1"];
@@ -54,9 +50,9 @@ async fn verify_names_every_invariant_that_is_broken_by_hand_and_no_other() -> a
     // Everything stops in the middle of an order.
     stop(&mut copy.platform, Part::Billing).await?;
     let cancelled = place(&copy.platform, "tok_ok").await?;
-    let request = CancelOrderRequest { order_id: cancelled.order_id.clone() };
-    orders(&copy.platform).await?.cancel_order(request).await?;
-    for part in [Part::Order, Part::Notification, Part::Relay] {
+    reached(&copy.platform, &cancelled.order_id, OrderStatus::StockReserved).await?;
+    cancel(&copy.platform, &cancelled.order_id).await?;
+    for part in [Part::Order, Part::Inventory, Part::Notification, Part::Relay] {
         stop(&mut copy.platform, part).await?;
     }
     copy.take().await?;
@@ -189,25 +185,31 @@ async fn stop(platform: &mut Platform, part: Part) -> anyhow::Result<()> {
 async fn settled(platform: &Platform) -> anyhow::Result<()> {
     let pools = (
         platform.order.superuser().await?,
+        platform.inventory.superuser().await?,
         platform.billing.superuser().await?,
         platform.notification.superuser().await?,
     );
+    let (orders, inventory, billing, notification) = &pools;
     until("the platform comes to rest", SETTLE, || async {
         let count = async |pool, sql: &'static str| sqlx::query_scalar::<_, i64>(sql).fetch_one(pool).await;
-        let open = "select count(*) from orders where status not in ('CONFIRMED', 'REJECTED', 'CANCELLED')";
-        let open = count(&pools.0, open).await?;
-        let ended = count(&pools.0, "select count(*) from orders").await?;
-        let charged = count(&pools.1, "select count(*) from payments where provider_reference is not null").await?;
-        let told = count(&pools.2, "select count(*) from notifications where status = 'DELIVERED'").await?;
+        let open = count(orders, "select count(*) from orders where deadline is not null").await?;
+        let to_tell = "select count(*) from order_events
+             where event in ('OrderConfirmed', 'ShipmentScheduled', 'OrderRejected', 'OrderCancelled')
+                 or event = 'PaymentRefunded' and data->>'minor' <> '0'";
+        let to_tell = count(orders, to_tell).await?;
+        let charged = "select count(*) from payments where provider_reference is not null";
+        let charged = count(billing, charged).await?;
+        let told = "select count(*) from notifications where status = 'DELIVERED'";
+        let told = count(notification, told).await?;
         let mut unpublished = 0;
-        for pool in [&pools.0, &pools.1, &pools.2] {
+        for pool in [orders, inventory, billing, notification] {
             let sql = "select count(*) from outbox.event, outbox.cursor where not pg_visible_in_snapshot(xid, snap)";
             unpublished += count(pool, sql).await?;
         }
-        Ok((open + unpublished == 0 && told == ended + charged).then_some(()))
+        Ok((open + unpublished == 0 && told == to_tell + charged).then_some(()))
     })
     .await?;
-    for pool in [pools.0, pools.1, pools.2] {
+    for pool in [orders, inventory, billing, notification] {
         pool.close().await;
     }
     Ok(())
@@ -219,6 +221,7 @@ async fn write_to_customer(platform: &Platform) -> anyhow::Result<()> {
         customer_id: "cust-1".to_owned(),
         channel: Channel::Email.into(),
         email_address: "cust-1@customers.example".to_owned(),
+        ..Settings::default()
     };
     client.update_settings(UpdateSettingsRequest { settings: Some(settings) }).await?;
     Ok(())

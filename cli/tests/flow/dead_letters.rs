@@ -7,7 +7,7 @@ use prost::{Message as _, Name as _};
 use proto::{
     billing::v1::PaymentRequested,
     money::v1::Money,
-    order::v1::{CancelOrderRequest, Order, OrderStatus},
+    order::v1::{Order, OrderStatus},
 };
 use rdkafka::{
     ClientConfig,
@@ -19,7 +19,7 @@ use testkit::{Platform, until};
 use uuid::Uuid;
 
 use crate::{
-    client::{SETTLE, orders, place, platform, reached},
+    client::{SETTLE, cancel, place, platform, reached},
     home::{Home, Said},
 };
 
@@ -135,8 +135,9 @@ async fn once_the_cause_is_mended_everything_takes_effect_in_its_order() -> anyh
     .execute(&billing)
     .await?;
     let (one, two) = (place(&platform, "tok_ok").await?, place(&platform, "tok_ok").await?);
-    let request = CancelOrderRequest { order_id: two.order_id.clone() };
-    orders(&platform).await?.cancel_order(request).await?;
+    // Billing hears of it once stock is reserved.
+    reached(&platform, &two.order_id, OrderStatus::StockReserved).await?;
+    cancel(&platform, &two.order_id).await?;
     until("two are parked and a refund waits", SETTLE, || async {
         let groups = json(&home.orderly(OPERATOR, &["dlq", "list", "--json"]).await?)?;
         Ok((groups[0]["parked"] == 2 && groups[0]["held"] == 1).then_some(()))

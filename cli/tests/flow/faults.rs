@@ -3,25 +3,35 @@
 use std::fs;
 
 use proto::{
-    notification::v1::NotificationKind::{OrderConfirmed, PaymentReceipt},
+    notification::v1::NotificationKind::{OrderConfirmed, OrderShipped, PaymentReceipt},
     order::v1::OrderStatus,
 };
 use testkit::Part;
 
-use crate::client::{place, platform, reached, told};
+use crate::client::{place, platform, reached, shipped, told};
 
 #[tokio::test]
-async fn orders_are_accepted_while_billing_is_down_and_confirmed_once_it_is_back() -> anyhow::Result<()> {
+async fn orders_are_accepted_while_a_service_is_down_and_confirmed_once_it_is_back() -> anyhow::Result<()> {
     let mut platform = platform().await?;
-    platform.kill(Part::Billing)?;
     let mut orders = Vec::new();
-    for _ in 0..10 {
-        orders.push(place(&platform, "tok_ok").await?);
+    for (part, waits) in
+        [(Part::Inventory, OrderStatus::Pending), (Part::Billing, OrderStatus::StockReserved)]
+    {
+        platform.kill(part)?;
+        let mut placed = Vec::new();
+        for _ in 0..10 {
+            placed.push(place(&platform, "tok_ok").await?);
+        }
+        for order in &placed {
+            reached(&platform, &order.order_id, waits).await?;
+        }
+        platform.restart(part).await?;
+        orders.extend(placed);
     }
-    platform.restart(Part::Billing).await?;
     for order in &orders {
-        reached(&platform, &order.order_id, OrderStatus::Confirmed).await?;
-        assert_eq!(told(&platform, &order.order_id, 2).await?, [PaymentReceipt, OrderConfirmed]);
+        shipped(&platform, &order.order_id).await?;
+        let kinds = told(&platform, &order.order_id, 3).await?;
+        assert_eq!(kinds, [PaymentReceipt, OrderConfirmed, OrderShipped]);
     }
     let charges = fs::read_to_string(platform.ledger(Part::Provider))?;
     assert_eq!(charges.lines().count(), orders.len());
@@ -47,8 +57,9 @@ async fn each_process_killed_in_turn_loses_and_doubles_nothing() -> anyhow::Resu
         platform.restart(part).await?;
     }
     for order in &orders {
-        reached(&platform, &order.order_id, OrderStatus::Confirmed).await?;
-        assert_eq!(told(&platform, &order.order_id, 2).await?, [PaymentReceipt, OrderConfirmed]);
+        shipped(&platform, &order.order_id).await?;
+        let kinds = told(&platform, &order.order_id, 3).await?;
+        assert_eq!(kinds, [PaymentReceipt, OrderConfirmed, OrderShipped]);
     }
     let charges = fs::read_to_string(platform.ledger(Part::Provider))?;
     assert_eq!(charges.lines().count(), orders.len());

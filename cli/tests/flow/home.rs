@@ -91,9 +91,11 @@ pub fn write_record(platform: &Platform, data_dir: &DataDir) -> anyhow::Result<(
         kafka: platform.kafka().to_owned(),
         prefix: platform.prefix.clone(),
         order: grpc(Part::Order)?,
+        inventory: grpc(Part::Inventory)?,
         billing: grpc(Part::Billing)?,
         notification: grpc(Part::Notification)?,
         order_admin: address(Part::Order)?,
+        inventory_admin: address(Part::Inventory)?,
         billing_admin: address(Part::Billing)?,
         notification_admin: address(Part::Notification)?,
         relay_admin: address(Part::Relay)?,
@@ -119,6 +121,7 @@ async fn names(platform: &Platform) -> anyhow::Result<SocketAddr> {
     let server = url.split(['@', '/']).nth(3).context("a host")?.to_owned();
     let names = [
         (Database::Order, &platform.order),
+        (Database::Inventory, &platform.inventory),
         (Database::Billing, &platform.billing),
         (Database::Notification, &platform.notification),
     ]
@@ -133,7 +136,7 @@ async fn names(platform: &Platform) -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-async fn pass_on(mut client: TcpStream, server: String, names: [(&str, String); 3]) -> std::io::Result<()> {
+async fn pass_on(mut client: TcpStream, server: String, names: [(&str, String); 4]) -> std::io::Result<()> {
     // The first message: its length, the version, and pairs of texts that end with a zero.
     let length = client.read_u32().await?;
     let mut start = vec![0; length.saturating_sub(4) as usize];

@@ -1,5 +1,7 @@
 //! The whole flow, on the real stack with the real binaries: from the gRPC call to the customer's notification.
 
+mod cancel;
+mod catalogue;
 mod client;
 mod damage;
 mod dead_letters;
@@ -8,6 +10,8 @@ mod happy;
 mod home;
 mod outages;
 mod rubbish;
+mod saga;
 mod shutdown;
 mod soak;
+mod stock;
 mod workers;

@@ -2,31 +2,29 @@
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
-use billing::Billing;
-use notification::Notification;
-use order::OrderService;
 use proto::{
-    notification::v1::NotificationKind::{OrderConfirmed, PaymentReceipt},
-    order::v1::{CreateOrderRequest, OrderStatus, order_service_client::OrderServiceClient},
+    notification::v1::NotificationKind::{OrderConfirmed, OrderShipped, PaymentReceipt},
+    order::v1::{CreateOrderRequest, OrderStatus},
 };
 use testkit::{Dedicated, Part, Platform, until};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
-use crate::client::{SETTLE, channel, mouse, orders, place, reached, told};
+use crate::client::{
+    Orders, SETTLE, channel, insist, mouse, orders, place, platform_on, reached, shipped, told,
+};
 
 /// What the parts log about a server that is away.
-const OUTAGE: [&str; 6] = ["database", "kafka", "batch rolled back", "outbox", "dispatch", "lease"];
-const SERVICES: [Part; 3] = [Part::Order, Part::Billing, Part::Notification];
+const OUTAGE: [&str; 8] =
+    ["database", "kafka", "batch rolled back", "outbox", "dispatch", "lease", "deadlines", "catalogue"];
 
 async fn platform_beside(server: &Dedicated) -> anyhow::Result<Platform> {
-    let servers = server.with_shared().await?;
-    let mut platform = Platform::start_on::<OrderService, Billing, Notification>(servers).await?;
+    let mut platform = platform_on(server.with_shared().await?).await?;
     for text in OUTAGE {
         platform.expect_log(text);
     }
@@ -58,11 +56,11 @@ async fn postgres_goes_and_comes_back() -> anyhow::Result<()> {
     assert_eq!(reason.as_deref(), Some("DEPENDENCY_UNAVAILABLE"));
 
     // At start.
-    for part in SERVICES.into_iter().chain([Part::Relay]) {
+    for part in Part::SERVICES.into_iter().chain([Part::Relay]) {
         assert_eq!(platform.terminate(part).await?, Some(0), "{part:?} stops without its database");
         platform.spawn(part)?;
     }
-    for part in SERVICES {
+    for part in Part::SERVICES {
         let answer = until("it says what it waits for", SETTLE, || platform.readyz(part)).await?;
         assert!(answer.starts_with("503 ") && answer.contains("database"), "{part:?}: {answer}");
     }
@@ -70,7 +68,7 @@ async fn postgres_goes_and_comes_back() -> anyhow::Result<()> {
     assert_eq!(health(&platform, "").await?, ServingStatus::Serving);
 
     postgres.start().await?;
-    for part in SERVICES {
+    for part in Part::SERVICES {
         until("it is ready", SETTLE, || async {
             Ok(platform.readyz(part).await?.filter(|answer| answer.starts_with("200")))
         })
@@ -104,7 +102,7 @@ async fn kafka_goes_and_comes_back() -> anyhow::Result<()> {
     stop.cancel();
     placed.extend(load.await??);
     assert_eq!(health(&platform, SERVICE).await?, ServingStatus::Serving, "orders are accepted without it");
-    for part in SERVICES.into_iter().chain([Part::Relay]) {
+    for part in Part::SERVICES.into_iter().chain([Part::Relay]) {
         assert_eq!(platform.terminate(part).await?, Some(0), "{part:?} stops without Kafka");
         platform.restart(part).await?;
     }
@@ -117,26 +115,13 @@ async fn kafka_goes_and_comes_back() -> anyhow::Result<()> {
 const SERVICE: &str = "orderly.order.v1.OrderService";
 
 /// Places orders until it is told to stop; every one is sent again until it is accepted.
-async fn load(
-    client: OrderServiceClient<Channel>,
-    stop: CancellationToken,
-) -> anyhow::Result<BTreeSet<String>> {
+async fn load(client: Orders, stop: CancellationToken) -> anyhow::Result<BTreeSet<String>> {
     let mut placed = BTreeSet::new();
     let mut pace = tokio::time::interval(Duration::from_millis(50));
     while !stop.is_cancelled() {
         pace.tick().await;
         let request = CreateOrderRequest { request_id: Uuid::new_v4().to_string(), ..mouse("tok_ok") };
-        let order = until("the order is accepted", SETTLE, || {
-            let (mut client, request) = (client.clone(), request.clone());
-            async move {
-                match client.create_order(request).await {
-                    Ok(answer) => Ok(answer.into_inner().order),
-                    Err(status) if status.code() == Code::Unavailable => Ok(None),
-                    Err(status) => Err(status.into()),
-                }
-            }
-        });
-        placed.insert(order.await?.order_id);
+        placed.insert(insist(client.clone(), request).await?.order_id);
     }
     Ok(placed)
 }
@@ -156,8 +141,8 @@ async fn health(platform: &Platform, service: &str) -> anyhow::Result<ServingSta
 
 async fn each_confirmed_once(platform: &Platform, placed: &BTreeSet<String>) -> anyhow::Result<()> {
     for order_id in placed {
-        reached(platform, order_id, OrderStatus::Confirmed).await?;
-        assert_eq!(told(platform, order_id, 2).await?, [PaymentReceipt, OrderConfirmed]);
+        shipped(platform, order_id).await?;
+        assert_eq!(told(platform, order_id, 3).await?, [PaymentReceipt, OrderConfirmed, OrderShipped]);
     }
     assert_eq!(usize::try_from(accepted(platform).await?)?, placed.len(), "an order without its caller");
     let charges = fs::read_to_string(platform.ledger(Part::Provider))?;

@@ -16,12 +16,10 @@ use tokio::{
 };
 
 use crate::{
-    client::platform,
+    client::{platform, platform_on},
     home::{Home, Said},
 };
 
-/// Services with workers.
-const SERVICES: [Part; 3] = [Part::Order, Part::Billing, Part::Notification];
 /// How long a dependency is away.
 const AWAY: Duration = Duration::from_secs(120);
 /// How long everything may take to settle afterwards.
@@ -36,7 +34,7 @@ async fn workers_that_are_killed_200_times_lose_double_and_overtake_nothing() ->
     let home = Home::of(&platform).await?;
     // Beside those that serve calls too, which are left alone: two workers that come and go for each service.
     let mut workers: Vec<(Part, Worker)> = Vec::new();
-    for service in SERVICES {
+    for service in Part::SERVICES {
         for _ in 0..2 {
             workers.push((service, platform.worker(service)?));
         }
@@ -107,11 +105,7 @@ async fn a_provider_that_is_away_for_two_minutes_costs_time_and_nothing_else() -
 async fn a_postgres_that_is_away_for_two_minutes_costs_time_and_nothing_else() -> anyhow::Result<()> {
     let rate = number("ORDERLY_SOAK_RATE", 100)?;
     let mut postgres = Dedicated::postgres().await?;
-    let mut platform =
-        Platform::start_on::<order::OrderService, billing::Billing, notification::Notification>(
-            postgres.with_shared().await?,
-        )
-        .await?;
+    let mut platform = platform_on(postgres.with_shared().await?).await?;
     expect_trouble(&mut platform);
     let home = Home::of(&platform).await?;
     let mut load = start_load(&home, rate, AWAY.as_secs() + 30)?;
@@ -124,9 +118,7 @@ async fn a_postgres_that_is_away_for_two_minutes_costs_time_and_nothing_else() -
     let words = verify(&home).await?;
     let settled = back.elapsed().as_secs_f64();
     let (mut letters, mut memory) = (0, Vec::new());
-    for (service, database) in
-        SERVICES.into_iter().zip([&platform.order, &platform.billing, &platform.notification])
-    {
+    for (service, database) in platform.databases() {
         let pool = database.superuser().await?;
         letters +=
             sqlx::query_scalar::<_, i64>("select count(*) from inbox.dead_letter").fetch_one(&pool).await?;
@@ -161,6 +153,8 @@ fn expect_trouble(platform: &mut Platform) {
         "outbox",
         "PostgreSQL",
         "session",
+        "deadlines",
+        "catalogue",
     ] {
         platform.expect_log(text);
     }
@@ -176,6 +170,10 @@ fn start_load(home: &Home, rate: u64, seconds: u64) -> anyhow::Result<Child> {
         &duration,
         "--decline-ratio",
         "0.1",
+        "--out-of-stock-ratio",
+        "0.05",
+        "--cancel-ratio",
+        "0.02",
         "--give-up-after",
         "300s",
         "--settle",

@@ -5,7 +5,7 @@ use std::{panic::AssertUnwindSafe, time::SystemTime};
 use futures_util::FutureExt as _;
 use outbox::{Event, MAX_EVENT_BYTES, UnitOfWork};
 use sqlx::PgPool;
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, info_span};
 
 use crate::{
     Error, Handler, Kind, Message, Metrics, Policy, Subscription,
@@ -131,13 +131,7 @@ impl<H: Handler> Batches<'_, H> {
             self.metrics.took_effect(topic);
         }
         for letter in &letters {
-            if let (Some(failure), Message { topic, partition, offset, .. }) =
-                (&letter.failure, letter.message)
-            {
-                let (id, kind, error) = (letter.id, failure.kind.as_str(), &failure.error);
-                let place = format!("{topic}[{partition}]@{offset}");
-                warn!(consumer = self.consumer, place, %id, kind, error, "a record became a dead letter");
-            }
+            letter.report(self.consumer);
             self.metrics.parked(&letter.message.topic, letter.failure.as_ref().map(|failure| failure.kind));
         }
         Ok(())

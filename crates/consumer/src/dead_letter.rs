@@ -6,6 +6,7 @@ use outbox::{Event, Headers, MAX_EVENT_BYTES};
 use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::{Message, error::Failure};
@@ -47,6 +48,14 @@ impl<'m> Letter<'m> {
 
     fn state(&self) -> &'static str {
         if self.failure.is_some() { "parked" } else { "held" }
+    }
+
+    /// Says in the log what has failed.
+    pub fn report(&self, consumer: &str) {
+        let Some(Failure { kind, error }) = &self.failure else { return };
+        let Message { topic, partition, offset, .. } = self.message;
+        let (id, kind, place) = (self.id, kind.as_str(), format!("{topic}[{partition}]@{offset}"));
+        warn!(consumer, place, %id, kind, error, "a record became a dead letter");
     }
 
     /// The record for `<topic>.<group>.dlq`, of what failed: its key, value and headers as they are, and what happened in
@@ -126,6 +135,7 @@ pub(crate) async fn park(
         .bind(column(letters, |letter| failure(letter).then_some(letter.first_failed_at)))
         .bind(column(letters, |letter| letter.version))
         .bind(column(letters, |letter| trace_id(&letter.message.headers)))
+        .bind(column(letters, |letter| failure(letter).then_some(letter.last_failed_at)))
         .execute(connection)
         .await?;
     Ok(())

@@ -27,7 +27,7 @@ pub struct Filter {
     pub topic: Option<String>,
     /// Full protobuf name.
     pub event_type: Option<String>,
-    /// `poison`, `bug`, `too-old` or `clock`.
+    /// `poison`, `bug`, `too-old`, `clock` or `undelivered`.
     pub kind: Option<String>,
     /// Of the error, as [`groups`] shows it.
     pub fingerprint: Option<String>,

@@ -33,6 +33,8 @@ pub enum Kind {
     TooOld,
     /// The record's id is from the future. As poison.
     Clock,
+    /// The world's: the record took effect, and what it asked for outside PostgreSQL was given up.
+    Undelivered,
 }
 
 /// Why one record took no effect.
@@ -51,6 +53,7 @@ impl Kind {
             Self::Config => "config",
             Self::TooOld => "too-old",
             Self::Clock => "clock",
+            Self::Undelivered => "undelivered",
         }
     }
 }

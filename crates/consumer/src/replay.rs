@@ -40,6 +40,8 @@ struct Stored {
     has_key: bool,
     /// Not only waited behind one that did.
     has_failed: bool,
+    /// It took effect in its turn already.
+    undelivered: bool,
     attempts: i32,
     replays: i32,
     first_failed_at: Option<OffsetDateTime>,
@@ -218,17 +220,19 @@ async fn succeed(
     .bind(letter.id)
     .execute(&mut *connection)
     .await?;
-    // Its effect follows those of what was processed since it was parked.
-    sqlx::query(
-        "update inbox.message set seq = nextval('inbox.processing_seq'), processed_at = clock_timestamp()
-         where slot = $1 and consumer = $2 and source = $3 and id = $4",
-    )
-    .bind(message.slot())
-    .bind(group)
-    .bind(&message.source)
-    .bind(message.id.to_string())
-    .execute(&mut *connection)
-    .await?;
+    if !letter.undelivered {
+        // Its effect follows those of what was processed since it was parked.
+        sqlx::query(
+            "update inbox.message set seq = nextval('inbox.processing_seq'), processed_at = clock_timestamp()
+             where slot = $1 and consumer = $2 and source = $3 and id = $4",
+        )
+        .bind(message.slot())
+        .bind(group)
+        .bind(&message.source)
+        .bind(message.id.to_string())
+        .execute(&mut *connection)
+        .await?;
+    }
     if letter.has_key {
         sqlx::query(include_str!("sql/let_go.sql"))
             .bind(letter.id)
@@ -333,6 +337,7 @@ impl FromRow<'_, PgRow> for Stored {
             id: row.try_get("id")?,
             has_key: key.is_some(),
             has_failed: row.try_get("has_failed")?,
+            undelivered: row.try_get("undelivered")?,
             message: Message {
                 topic: row.try_get("topic")?,
                 partition: row.try_get("partition")?,

@@ -1,6 +1,6 @@
 //! One event as it is stored and published: CloudEvents 1.0 in Kafka's binary mode.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Display};
 
 use prost::{Message, Name};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -54,7 +54,7 @@ impl Source {
     pub fn event<M: Message + Name>(
         &self,
         topic: &'static str,
-        aggregate_id: Uuid,
+        aggregate_id: impl Display,
         sequence: i32,
         message: &M,
     ) -> Event {
@@ -84,5 +84,19 @@ impl Source {
             payload: Some(message.encode_to_vec()),
             partition: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_aggregate_may_have_any_text_for_an_id() {
+        let event = Source::new("/shop/catalogue").event("product-events", "gaming-mouse", 7, &());
+        assert_eq!(event.key.as_deref(), Some(b"gaming-mouse".as_slice()));
+        assert_eq!(event.aggregate_id.as_deref(), Some("gaming-mouse"));
+        assert_eq!(event.headers.text("ce_subject"), Some("gaming-mouse"));
+        assert_eq!((event.sequence, event.headers.text("ce_sequence")), (Some(7), Some("7")));
     }
 }

@@ -13,7 +13,7 @@ mod unit_of_work;
 pub use error::Error;
 pub use event::{Event, Source};
 pub use headers::Headers;
-pub use schema::{Roles, migrate, pending, pending_in, quote_identifier};
+pub use schema::{Roles, migrate, pending, pending_in, published_until, quote_identifier};
 pub use unit_of_work::UnitOfWork;
 
 /// The most that key, headers and payload of one event may add up to, in bytes: below the broker's default of 1 MiB,

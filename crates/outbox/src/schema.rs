@@ -2,14 +2,15 @@
 
 use std::collections::HashSet;
 
-use sqlx::{AssertSqlSafe, PgPool, migrate::Migrator};
+use sqlx::{AssertSqlSafe, PgExecutor, PgPool, migrate::Migrator};
+use time::OffsetDateTime;
 
 use crate::Error;
 
 /// The roles that get their least privileges from a migration. All must exist.
 #[derive(Clone, Copy, Debug)]
 pub struct Roles<'a> {
-    /// The service itself: may insert events and no more.
+    /// The service itself: may insert events, and ask until when they are published.
     pub app: &'a str,
     /// The relay: reads events, moves the cursor, truncates drained leaves.
     pub relay: &'a str,
@@ -29,6 +30,7 @@ pub async fn migrate(pool: &PgPool, roles: &Roles<'_>) -> Result<(), Error> {
          grant select on outbox._migrations to {app}, {relay}, {audit};
          grant insert (event_id, topic, partition, key, aggregate_id, sequence, headers, payload) on outbox.event to {app};
          grant usage on sequence outbox.event_id_seq to {app};
+         grant execute on function outbox.published_until() to {app}, {audit};
          grant select on outbox.event to {relay}, {audit};
          grant select, update on outbox.cursor to {relay};
          grant select, insert, update, delete
@@ -62,6 +64,14 @@ pub async fn pending_in(pool: &PgPool, migrator: &Migrator) -> Result<Vec<String
     };
     let missing = migrator.iter().filter(|migration| !applied.contains(&migration.version));
     Ok(missing.map(|migration| format!("{table}: {} {}", migration.version, migration.description)).collect())
+}
+
+/// Until when every event of this outbox is published: the moment at which the first one was appended that is not, or now.
+///
+/// What a service has asked for and not published, nobody can have answered. Events that the broker refuses wait for an
+/// operator and do not count.
+pub async fn published_until(executor: impl PgExecutor<'_>) -> Result<OffsetDateTime, Error> {
+    Ok(sqlx::query_scalar("select outbox.published_until()").fetch_one(executor).await?)
 }
 
 /// A role or database name as an SQL identifier.

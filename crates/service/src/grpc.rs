@@ -19,8 +19,9 @@ use tracing::{Span, info_span};
 
 use crate::status::{Reason, status};
 
-/// Calls of one connection that are worked on at a time.
-const CONCURRENT_STREAMS: u32 = 1_000;
+/// Calls of one connection that are worked on at a time. Further ones wait in the client, unseen and without an error,
+/// and a stream that watches takes one for as long as it lives: so this is more than a process has of those.
+const CONCURRENT_STREAMS: u32 = 16_384;
 
 /// `grpc.health.v1` of one process: `""` is the process, the service's name is "ready to serve".
 #[derive(Clone)]

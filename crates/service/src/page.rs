@@ -1,8 +1,10 @@
-//! Pages of a list (AIP-158): newest first by UUIDv7, the token is where the page before ended.
+//! Pages of a list (AIP-158), in the order of its ids: the token is where the page before ended.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
-use uuid::Uuid;
+use std::{
+    fmt::Display,
+    hash::{DefaultHasher, Hash, Hasher},
+    str::FromStr,
+};
 
 use crate::status::Violations;
 
@@ -23,12 +25,13 @@ pub fn size(violations: &mut Violations, page_size: i32) -> i64 {
 }
 
 /// The id after which the page begins. A token that is none, or is another filter's, is a violation.
-pub fn after(violations: &mut Violations, page_token: &str, filter: &impl Hash) -> Option<Uuid> {
+pub fn after<I: FromStr>(violations: &mut Violations, page_token: &str, filter: &impl Hash) -> Option<I> {
     if page_token.is_empty() {
         return None;
     }
-    let parsed = page_token.split_once('-').and_then(|(id, hash)| {
-        let id = Uuid::try_parse(id).ok()?;
+    // An id may have a hyphen of its own.
+    let parsed = page_token.rsplit_once('-').and_then(|(id, hash)| {
+        let id = id.parse().ok()?;
         (hash == digest(filter)).then_some(id)
     });
     if parsed.is_none() {
@@ -38,12 +41,12 @@ pub fn after(violations: &mut Violations, page_token: &str, filter: &impl Hash) 
 }
 
 /// Cuts a result that was read with one row more than the page has; the token is empty on the last page.
-pub fn cut<T>(rows: &mut Vec<T>, size: i64, filter: &impl Hash, id: impl Fn(&T) -> Uuid) -> String {
+pub fn cut<T, I: Display>(rows: &mut Vec<T>, size: i64, filter: &impl Hash, id: impl Fn(&T) -> I) -> String {
     if rows.len() as i64 <= size {
         return String::new();
     }
     rows.truncate(size as usize);
-    rows.last().map(|last| format!("{}-{}", id(last).simple(), digest(filter))).unwrap_or_default()
+    rows.last().map(|last| format!("{}-{}", id(last), digest(filter))).unwrap_or_default()
 }
 
 /// Keeps a token from being used with another filter; not a secret.
@@ -55,6 +58,8 @@ fn digest(filter: &impl Hash) -> String {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
@@ -67,9 +72,16 @@ mod tests {
         assert!(violations.clone().into_result().is_ok());
         for (token, filter) in [(token.as_str(), "other"), ("rubbish", "filter"), ("ü-", "filter")] {
             let mut violations = Violations::default();
-            assert_eq!(after(&mut violations, token, &filter), None);
+            assert_eq!(after::<Uuid>(&mut violations, token, &filter), None);
             assert!(violations.into_result().is_err(), "{token}");
         }
+    }
+
+    #[test]
+    fn an_id_may_be_a_text_with_hyphens() {
+        let mut rows = vec!["gaming-mouse".to_owned(), "mouse-pad".to_owned()];
+        let token = cut(&mut rows, 1, &"", String::clone);
+        assert_eq!(after(&mut Violations::default(), &token, &""), Some("gaming-mouse".to_owned()));
     }
 
     #[test]

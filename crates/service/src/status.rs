@@ -23,8 +23,14 @@ pub enum Reason {
     PaymentNotFound,
     /// There is no such product.
     ProductNotFound,
+    /// There is a product of this id already.
+    ProductExists,
     /// The price that was sent is not the current one.
     PriceChanged,
+    /// Fewer units are free than are to be counted out.
+    InsufficientStock,
+    /// The order does not wait for an operator, or not for this.
+    NotResolvable,
     /// The database is gone; the same request can be sent again.
     DependencyUnavailable,
     /// A fault of ours.
@@ -33,14 +39,17 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::InvalidField,
         Self::RequestIdReused,
         Self::OrderNotFound,
         Self::NotCancellable,
         Self::PaymentNotFound,
         Self::ProductNotFound,
+        Self::ProductExists,
         Self::PriceChanged,
+        Self::InsufficientStock,
+        Self::NotResolvable,
         Self::DependencyUnavailable,
         Self::Internal,
     ];
@@ -54,7 +63,10 @@ impl Reason {
             Self::NotCancellable => "NOT_CANCELLABLE",
             Self::PaymentNotFound => "PAYMENT_NOT_FOUND",
             Self::ProductNotFound => "PRODUCT_NOT_FOUND",
+            Self::ProductExists => "PRODUCT_EXISTS",
             Self::PriceChanged => "PRICE_CHANGED",
+            Self::InsufficientStock => "INSUFFICIENT_STOCK",
+            Self::NotResolvable => "NOT_RESOLVABLE",
             Self::DependencyUnavailable => "DEPENDENCY_UNAVAILABLE",
             Self::Internal => "INTERNAL",
         }
@@ -64,9 +76,11 @@ impl Reason {
     pub fn code(self) -> Code {
         match self {
             Self::InvalidField => Code::InvalidArgument,
-            Self::RequestIdReused => Code::AlreadyExists,
+            Self::RequestIdReused | Self::ProductExists => Code::AlreadyExists,
             Self::OrderNotFound | Self::PaymentNotFound | Self::ProductNotFound => Code::NotFound,
-            Self::NotCancellable | Self::PriceChanged => Code::FailedPrecondition,
+            Self::NotCancellable | Self::PriceChanged | Self::InsufficientStock | Self::NotResolvable => {
+                Code::FailedPrecondition
+            }
             Self::DependencyUnavailable => Code::Unavailable,
             Self::Internal => Code::Internal,
         }
@@ -75,7 +89,12 @@ impl Reason {
 
 /// A status with its `ErrorInfo`.
 pub fn status(reason: Reason, message: impl Into<String>) -> Status {
-    let details = ErrorDetails::with_error_info(reason.name(), DOMAIN, HashMap::<String, String>::new());
+    status_with(reason, message, HashMap::new())
+}
+
+/// A status with its `ErrorInfo`, and what else a program may want to know about it.
+pub fn status_with(reason: Reason, message: impl Into<String>, metadata: HashMap<String, String>) -> Status {
+    let details = ErrorDetails::with_error_info(reason.name(), DOMAIN, metadata);
     Status::with_error_details(reason.code(), message, details)
 }
 

@@ -33,13 +33,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the children of a server that was killed may take to notice.
 const ORPHANS_WITHIN: Duration = Duration::from_secs(10);
 /// What every server is started with, before [`Config::settings`].
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("listen_addresses", "127.0.0.1"),
     ("unix_socket_directories", ""),
     ("max_connections", "300"),
     ("shared_buffers", "256MB"),
     ("log_destination", "stderr"),
     ("logging_collector", "off"),
+    // Compiling a statement of many small ones costs more than it ever saves.
+    ("jit", "off"),
 ];
 
 /// A PostgreSQL server with the superuser `postgres`.

@@ -14,7 +14,7 @@ mod until;
 
 pub use database::Database;
 pub use dedicated::Dedicated;
-pub use platform::{Part, Platform, Worker};
+pub use platform::{Part, Platform, Services, Worker};
 pub use servers::{Servers, servers};
 pub use statements::check_statements;
 pub use topics::TOPICS;

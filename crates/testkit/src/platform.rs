@@ -1,5 +1,10 @@
 //! The whole platform for one test: the real binaries, databases of its own, a prefix of its own.
 
+mod end;
+mod part;
+mod probe;
+mod worker;
+
 use std::{
     fs,
     os::unix::process::CommandExt as _,
@@ -14,51 +19,23 @@ use nix::{
     unistd::Pid,
 };
 use service::App;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 use uuid::Uuid;
 
-use crate::{Database, Servers, servers, servers::binaries, topics, until};
+pub use self::{part::Part, worker::Worker};
 
-/// How long a process may take to become ready.
-const READY: Duration = Duration::from_secs(30);
-/// What sqlx warns of on a busy machine, which is no fault of what is tested.
-const SLOW: [&str; 2] = ["slow statement", "slow threshold"];
+use self::probe::{READY, is_ready, readyz};
+use crate::{Database, Servers, servers::binaries, topics, until};
 
-/// A process of the platform.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Part {
-    /// The order service.
-    Order,
-    /// Billing.
-    Billing,
-    /// Notification.
-    Notification,
-    /// The relay of all outboxes.
-    Relay,
-    /// The simulated payment provider.
-    Provider,
-    /// The simulated mail server.
-    Mail,
-}
-
-impl Part {
-    /// Every part, in the order in which they are started.
-    pub const ALL: [Self; 6] =
-        [Self::Provider, Self::Mail, Self::Order, Self::Billing, Self::Notification, Self::Relay];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Order => "order",
-            Self::Billing => "billing",
-            Self::Notification => "notification",
-            Self::Relay => "relay",
-            Self::Provider => "provider",
-            Self::Mail => "mail",
-        }
-    }
+/// The services of a platform, whose migrations make its databases. What runs are their binaries.
+pub trait Services {
+    /// `order`.
+    type Order: App;
+    /// `inventory`.
+    type Inventory: App;
+    /// `billing`.
+    type Billing: App;
+    /// `notification`.
+    type Notification: App;
 }
 
 /// A running platform. Dropping it stops it, drops its databases and its topics, and fails the test when an outbox was
@@ -69,6 +46,8 @@ pub struct Platform {
     pub prefix: String,
     /// The order service's database.
     pub order: Database,
+    /// Inventory's database.
+    pub inventory: Database,
     /// Billing's database.
     pub billing: Database,
     /// Notification's database.
@@ -78,74 +57,31 @@ pub struct Platform {
     ports: Vec<(Part, u16, u16)>,
     children: Vec<(Part, Child)>,
     expected: Vec<&'static str>,
-}
-
-/// One more worker of a service. Dropping it kills it.
-#[derive(Debug)]
-pub struct Worker {
-    child: Child,
-    admin: String,
-}
-
-impl Worker {
-    /// Waits until it consumes.
-    ///
-    /// # Errors
-    /// When it does not.
-    pub async fn ready(&self) -> anyhow::Result<()> {
-        until("a worker is ready", READY, || async {
-            Ok(readyz(&self.admin).await?.filter(|answer| answer.starts_with("200")).map(drop))
-        })
-        .await
-    }
-
-    /// `kill -9`.
-    ///
-    /// # Errors
-    /// When it has ended by itself.
-    pub fn kill(mut self) -> anyhow::Result<()> {
-        anyhow::ensure!(self.child.try_wait()?.is_none(), "the worker has ended by itself");
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    settings: Vec<(Part, &'static str, String)>,
 }
 
 impl Platform {
-    /// Starts everything and waits until it is ready.
+    /// Starts everything on these servers and waits until it is ready.
     ///
     /// # Errors
     /// When a binary is missing or does not become ready.
-    pub async fn start<O: App, B: App, N: App>() -> anyhow::Result<Self> {
-        Self::start_on::<O, B, N>(servers().await?.clone()).await
-    }
-
-    /// The same on these servers.
-    ///
-    /// # Errors
-    /// As of [`Platform::start`].
-    pub async fn start_on<O: App, B: App, N: App>(servers: Servers) -> anyhow::Result<Self> {
+    pub async fn start<S: Services>(servers: Servers) -> anyhow::Result<Self> {
         let prefix = format!("t{}-", &Uuid::new_v4().simple().to_string()[..12]);
         topics::create(&servers.kafka, &prefix).await?;
         let folder = std::env::temp_dir().join(format!("orderly-{prefix}"));
         fs::create_dir_all(&folder)?;
         let mut platform = Self {
             prefix,
-            order: Database::create_on::<O>(&servers.postgres).await?,
-            billing: Database::create_on::<B>(&servers.postgres).await?,
-            notification: Database::create_on::<N>(&servers.postgres).await?,
+            order: Database::create_on::<S::Order>(&servers.postgres).await?,
+            inventory: Database::create_on::<S::Inventory>(&servers.postgres).await?,
+            billing: Database::create_on::<S::Billing>(&servers.postgres).await?,
+            notification: Database::create_on::<S::Notification>(&servers.postgres).await?,
             servers,
             folder,
             ports: Part::ALL.map(|part| (part, stack::port::free(), stack::port::free())).to_vec(),
             children: Vec::new(),
             expected: Vec::new(),
+            settings: Vec::new(),
         };
         for part in Part::ALL {
             platform.spawn(part)?;
@@ -169,6 +105,16 @@ impl Platform {
     /// The admin address of a service, or the simulator's own.
     pub fn admin(&self, part: Part) -> String {
         format!("127.0.0.1:{}", self.port(part).1)
+    }
+
+    /// The databases, each with its service.
+    pub fn databases(&self) -> [(Part, &Database); 4] {
+        [
+            (Part::Order, &self.order),
+            (Part::Inventory, &self.inventory),
+            (Part::Billing, &self.billing),
+            (Part::Notification, &self.notification),
+        ]
     }
 
     /// The bootstrap servers of its Kafka.
@@ -225,6 +171,21 @@ impl Platform {
     pub async fn restart(&mut self, part: Part) -> anyhow::Result<()> {
         self.spawn(part)?;
         self.ready(part).await
+    }
+
+    /// Starts a part anew with this environment variable beside the others.
+    ///
+    /// # Errors
+    /// When it does not run, or does not become ready.
+    pub async fn configure(
+        &mut self,
+        part: Part,
+        variable: &'static str,
+        value: impl Into<String>,
+    ) -> anyhow::Result<()> {
+        self.settings.push((part, variable, value.into()));
+        self.terminate(part).await?;
+        self.restart(part).await
     }
 
     /// What a service's `/readyz` answers: 200 or why not. `None` while its port is closed.
@@ -284,11 +245,11 @@ impl Platform {
             .create(true)
             .append(true)
             .open(self.folder.join(format!("{}.log", part.name())))?;
-        let mut command = match part {
-            Part::Order | Part::Billing | Part::Notification => Command::new(folder.join(part.name())),
-            Part::Relay => Command::new(folder.join("outbox-relay")),
-            Part::Provider | Part::Mail => Command::new(folder.join("orderly")),
-        };
+        let mut command = Command::new(folder.join(match part {
+            Part::Relay => "outbox-relay",
+            Part::Provider | Part::Mail => "orderly",
+            service => service.name(),
+        }));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("ORDERLY_") || name == "RUST_LOG" {
                 command.env_remove(name);
@@ -303,26 +264,10 @@ impl Platform {
             .process_group(0);
         let admin = self.admin(part);
         match part {
-            Part::Order | Part::Billing | Part::Notification => {
-                let database = match part {
-                    Part::Order => &self.order,
-                    Part::Billing => &self.billing,
-                    _ => &self.notification,
-                };
-                command
-                    .env("ORDERLY_LISTEN", format!("127.0.0.1:{}", self.port(part).0))
-                    .env("ORDERLY_ADMIN", admin)
-                    .env("ORDERLY_DATABASE_URL", database.app_url())
-                    .env("ORDERLY_PROVIDER_URL", format!("http://{}", self.admin(Part::Provider)))
-                    .env("ORDERLY_SMTP", self.admin(Part::Mail));
-            }
             Part::Relay => {
-                let outboxes = [
-                    ("order", &self.order),
-                    ("billing", &self.billing),
-                    ("notification", &self.notification),
-                ]
-                .map(|(name, database)| format!("{name}={}", database.url("orderly_relay")));
+                let outboxes = self.databases().map(|(service, database)| {
+                    format!("{}={}", service.name(), database.url("orderly_relay"))
+                });
                 command.env("ORDERLY_ADMIN", admin).env("ORDERLY_OUTBOX", outboxes.join(","));
             }
             Part::Provider | Part::Mail => {
@@ -330,7 +275,20 @@ impl Platform {
                     .args(["simulate", part.name(), "--listen", &admin, "--ledger"])
                     .arg(self.ledger(part));
             }
+            service => {
+                let database = self.databases().into_iter().find(|(known, _)| *known == service);
+                let (_, database) = database.context("a service has a database")?;
+                command
+                    .env("ORDERLY_LISTEN", format!("127.0.0.1:{}", self.port(part).0))
+                    .env("ORDERLY_ADMIN", admin)
+                    .env("ORDERLY_DATABASE_URL", database.app_url())
+                    .env("ORDERLY_PROVIDER_URL", format!("http://{}", self.admin(Part::Provider)))
+                    .env("ORDERLY_SMTP", self.admin(Part::Mail))
+                    .env("ORDERLY_WEBHOOK_ALLOW_PRIVATE", "true");
+            }
         }
+        let settings = self.settings.iter().filter(|(of, ..)| *of == part);
+        command.envs(settings.map(|(_, variable, value)| (*variable, value)));
         Ok(command)
     }
 
@@ -339,94 +297,4 @@ impl Platform {
         let what = format!("{} is ready; see {}", part.name(), self.folder.display());
         until(&what, READY, || is_ready(part, &address)).await
     }
-
-    /// What is wrong with how this platform ended, if anything.
-    async fn ended(&self) -> anyhow::Result<Option<String>> {
-        for database in [&self.order, &self.billing, &self.notification] {
-            let pool = database.superuser().await?;
-            let unpublished: i64 = sqlx::query_scalar(
-                "select count(*) from outbox.event, outbox.cursor where not pg_visible_in_snapshot(xid, snap)",
-            )
-            .fetch_one(&pool)
-            .await?;
-            if unpublished > 0 {
-                return Ok(Some(format!("{unpublished} events were left unpublished")));
-            }
-        }
-        for part in Part::ALL {
-            let log = self.log(part)?;
-            let unexpected = log.lines().find(|line| {
-                (line.contains(" WARN ") || line.contains(" ERROR "))
-                    && !self.expected.iter().chain(&SLOW).any(|text| line.contains(text))
-            });
-            if let Some(line) = unexpected {
-                return Ok(Some(format!("{} logged: {line}", part.name())));
-            }
-        }
-        Ok(None)
-    }
-}
-
-impl Drop for Platform {
-    fn drop(&mut self) {
-        let running: Vec<Part> = self.children.iter().map(|(part, _)| *part).collect();
-        let platform = &*self;
-        let wrong = std::thread::scope(|scope| {
-            let checked = scope.spawn(|| -> anyhow::Result<Option<String>> {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                runtime.block_on(async {
-                    if !running.contains(&Part::Relay) {
-                        return Ok(None);
-                    }
-                    // What was in flight when the test ended.
-                    let ended = until("outboxes are drained", Duration::from_secs(20), || async {
-                        let wrong = platform.ended().await?;
-                        let waits = wrong.as_ref().is_some_and(|wrong| wrong.contains("unpublished"));
-                        Ok((!waits).then_some(wrong))
-                    });
-                    ended.await
-                })
-            });
-            checked.join()
-        });
-        for (_, child) in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        let (kafka, prefix) = (self.servers.kafka.clone(), self.prefix.clone());
-        let _ = std::thread::spawn(move || -> anyhow::Result<()> {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async { topics::delete(&kafka, &prefix).await })
-        })
-        .join();
-        let failed = std::thread::panicking();
-        let wrong = match wrong {
-            Ok(Ok(wrong)) => wrong,
-            Ok(Err(error)) => Some(format!("the platform could not be checked: {error:#}")),
-            Err(_) => Some("the platform could not be checked".into()),
-        };
-        if !failed {
-            let _ = fs::remove_dir_all(&self.folder);
-            assert!(wrong.is_none(), "{}", wrong.unwrap_or_default());
-        }
-    }
-}
-
-/// `/readyz`, or for a simulator an open port.
-async fn is_ready(part: Part, address: &str) -> anyhow::Result<Option<()>> {
-    if matches!(part, Part::Provider | Part::Mail) {
-        return Ok(TcpStream::connect(address).await.ok().map(drop));
-    }
-    Ok(readyz(address).await?.filter(|answer| answer.starts_with("200")).map(drop))
-}
-
-/// The status code and the body.
-async fn readyz(address: &str) -> anyhow::Result<Option<String>> {
-    let Ok(mut stream) = TcpStream::connect(address).await else { return Ok(None) };
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-    let code = head.split_whitespace().nth(1).context("no status code")?;
-    Ok(Some(format!("{code} {body}")))
 }

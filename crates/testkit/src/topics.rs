@@ -11,12 +11,26 @@ use rdkafka::{
 };
 
 /// The topics of the platform.
-pub const TOPICS: [&str; 5] =
-    ["order-created", "payment-requests", "payment-results", "order-status", "notification-events"];
+pub const TOPICS: [&str; 8] = [
+    "order-created",
+    "stock-requests",
+    "stock-results",
+    "payment-requests",
+    "payment-results",
+    "order-status",
+    "notification-events",
+    "product-events",
+];
 
 /// Where consumers copy what they have parked. The outboxes' own are not made: the relay does without.
-const DEAD_LETTERS: [&str; 3] =
-    ["payment-requests.billing.dlq", "payment-results.order.dlq", "notification-events.notification.dlq"];
+const DEAD_LETTERS: [&str; 6] = [
+    "stock-requests.inventory.dlq",
+    "stock-results.order.dlq",
+    "payment-requests.billing.dlq",
+    "payment-results.order.dlq",
+    "notification-events.notification.dlq",
+    "product-events.order.dlq",
+];
 
 const PARTITIONS: i32 = 12;
 const WITHIN: Duration = Duration::from_secs(20);

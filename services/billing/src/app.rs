@@ -124,7 +124,7 @@ pub fn announce(payment: &Payment, change: &Change) -> Vec<Event> {
             let failed = PaymentFailed { payment_id, order_id, failure: failure_to_proto(*failure).into() };
             vec![event(PAYMENT_RESULTS, payment, &failed)]
         }
-        Change::Refunded { minor } => {
+        Change::Refunded { minor } | Change::RefundConfirmed { minor } => {
             let amount = Money { currency: payment.amount.currency.clone(), minor: *minor };
             let refunded = PaymentRefunded { payment_id, order_id, amount: Some(to_proto(&amount)) };
             vec![event(PAYMENT_RESULTS, payment, &refunded)]

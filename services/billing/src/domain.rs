@@ -113,6 +113,11 @@ pub enum Change {
         /// What was given back.
         minor: i64,
     },
+    /// Nothing was left with us before; announced again.
+    RefundConfirmed {
+        /// What had been given back.
+        minor: i64,
+    },
 }
 
 /// One line of the double-entry ledger.
@@ -135,7 +140,11 @@ impl Payment {
             // No call was ever made or is on its way: nothing can turn out to have been taken.
             (Pending, Command::RequestRefund) if self.attempts == 0 => vec![Change::Refunded { minor: 0 }],
             (Pending, Command::RequestRefund) if !self.refund_requested => vec![Change::RefundNoted],
-            (Pending | Refunding | Refunded, Command::RequestRefund) => vec![],
+            (Pending | Refunding, Command::RequestRefund) => vec![],
+            // Who asks again has not heard the answer.
+            (Refunded, Command::RequestRefund) => {
+                vec![Change::RefundConfirmed { minor: self.refunded_minor }]
+            }
             (Succeeded, Command::RequestRefund) => vec![Change::Refunding],
             (Failed, Command::RequestRefund) => vec![Change::Refunded { minor: 0 }],
 
@@ -191,6 +200,7 @@ impl Payment {
                 self.refund_requested = true;
                 self.refunded_minor = *minor;
             }
+            Change::RefundConfirmed { .. } => {}
         }
         self.version += 1;
     }

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     app,
-    domain::{Channel, CustomerId, Invalid},
+    domain::{Channel, CustomerId, Invalid, Webhook, WebhookSecret},
     store::{Filter, Notification},
 };
 
@@ -69,7 +69,12 @@ impl pb::notification_service_server::NotificationService for Api {
         let channel = channel(&asked, &mut violations);
         let (customer_id, channel) = valid(customer_id.zip(channel), violations)?;
         app::update_settings(&self.pool, &customer_id, &channel).await?;
-        Ok(Response::new(pb::UpdateSettingsResponse { settings: Some(settings(&customer_id, &channel)) }))
+        let mut settings = settings(&customer_id, &channel);
+        if let (Channel::Webhook(Webhook { secret, .. }), "") = (&channel, &*asked.webhook_secret) {
+            // It was made here, and this is the only time that anybody is told.
+            settings.webhook_secret = secret.expose().to_owned();
+        }
+        Ok(Response::new(pb::UpdateSettingsResponse { settings: Some(settings) }))
     }
 }
 
@@ -84,29 +89,58 @@ fn valid<T>(value: Option<T>, violations: Violations) -> Result<T, Status> {
     value.ok_or_else(|| status(Reason::Internal, "a fault of the service: a wrong field was not named"))
 }
 
+/// What the settings choose. A field that the channel has no use for must be empty.
 fn channel(settings: &pb::Settings, violations: &mut Violations) -> Option<Channel> {
+    const EMAIL: &str = "settings.email_address";
+    const URL: &str = "settings.webhook_url";
+    const SECRET: &str = "settings.webhook_secret";
+    let pb::Settings { email_address, webhook_url, webhook_secret, .. } = settings;
+    let empty = |fields: &[(&str, &String)], violations: &mut Violations| {
+        let filled = fields.iter().filter(|(_, value)| !value.is_empty());
+        filled.map(|(field, _)| violations.add(*field, "must be empty for this channel")).count() == 0
+    };
     match pb::Channel::try_from(settings.channel) {
-        Ok(pb::Channel::Log) if settings.email_address.is_empty() => return Some(Channel::Log),
-        Ok(pb::Channel::Log) => violations.add("settings.email_address", "must be empty for CHANNEL_LOG"),
+        Ok(pb::Channel::Log) => {
+            let fields = [(EMAIL, email_address), (URL, webhook_url), (SECRET, webhook_secret)];
+            empty(&fields, violations).then_some(Channel::Log)
+        }
         Ok(pb::Channel::Email) => {
-            return parse("settings.email_address", &settings.email_address, violations).map(Channel::Email);
+            let address = parse(EMAIL, email_address, violations);
+            let empty = empty(&[(URL, webhook_url), (SECRET, webhook_secret)], violations);
+            address.filter(|_| empty).map(Channel::Email)
+        }
+        Ok(pb::Channel::Webhook) => {
+            let empty = empty(&[(EMAIL, email_address)], violations);
+            let url = parse(URL, webhook_url, violations);
+            let secret = if webhook_secret.is_empty() {
+                Some(WebhookSecret::of(rand::random()))
+            } else {
+                parse(SECRET, webhook_secret, violations)
+            };
+            let webhook = url.zip(secret).map(|(url, secret)| Webhook { url, secret });
+            webhook.filter(|_| empty).map(Channel::Webhook)
         }
         Ok(pb::Channel::Unspecified) | Err(_) => {
-            violations.add("settings.channel", "must be CHANNEL_LOG or CHANNEL_EMAIL");
+            violations.add("settings.channel", "must be CHANNEL_LOG, CHANNEL_EMAIL or CHANNEL_WEBHOOK");
+            None
         }
     }
-    None
 }
 
+/// As they are told: without the secret.
 fn settings(customer_id: &CustomerId, channel: &Channel) -> pb::Settings {
     let known = match channel {
         Channel::Log => pb::Channel::Log,
         Channel::Email(_) => pb::Channel::Email,
+        Channel::Webhook(_) => pb::Channel::Webhook,
     };
+    let columns = channel.columns();
     pb::Settings {
         customer_id: customer_id.as_ref().to_owned(),
         channel: known.into(),
-        email_address: channel.email_address().unwrap_or_default().to_owned(),
+        email_address: columns.email_address.unwrap_or_default().to_owned(),
+        webhook_url: columns.webhook_url.unwrap_or_default().to_owned(),
+        webhook_secret: String::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Configuration of the notification service: flags, each also an environment variable.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use consumer::KafkaArgs;
 use lettre::message::Mailbox;
@@ -26,6 +26,13 @@ pub struct Config {
     /// Sender of every e-mail, as an address or as `Name <address>`.
     #[arg(long, env = "ORDERLY_MAIL_FROM", default_value = "orders@orderly.example")]
     pub mail_from: Mailbox,
+    /// Call webhooks at loopback, private and link-local addresses too. Customers choose the URLs: on a server that others
+    /// use, this opens what is behind its firewall to them.
+    #[arg(long, env = "ORDERLY_WEBHOOK_ALLOW_PRIVATE")]
+    pub webhook_allow_private: bool,
+    /// How long an e-mail or a webhook is tried before it is given up and becomes a dead letter, such as 24h.
+    #[arg(long, env = "ORDERLY_GIVE_UP_AFTER", default_value = "24h", value_parser = humantime::parse_duration)]
+    pub give_up_after: Duration,
 }
 
 impl Addresses for Config {

@@ -6,6 +6,7 @@
 
 mod money;
 mod text;
+mod webhook;
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 pub use money::Money;
 pub use text::Text;
+pub use webhook::{Webhook, WebhookSecret, WebhookUrl};
 
 /// What happened to the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +28,22 @@ pub enum Kind {
     OrderRejected,
     /// The order was cancelled.
     OrderCancelled,
+    /// The charge was given back.
+    OrderRefunded,
+    /// The carrier knows; the reason says how it travels.
+    OrderShipped,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] =
-        [Self::PaymentReceipt, Self::OrderConfirmed, Self::OrderRejected, Self::OrderCancelled];
+    pub const ALL: [Self; 6] = [
+        Self::PaymentReceipt,
+        Self::OrderConfirmed,
+        Self::OrderRejected,
+        Self::OrderCancelled,
+        Self::OrderRefunded,
+        Self::OrderShipped,
+    ];
 
     /// The name in the database, in logs and in the e-mail's `X-Orderly-Kind`.
     pub const fn name(self) -> &'static str {
@@ -40,6 +52,8 @@ impl Kind {
             Self::OrderConfirmed => "ORDER_CONFIRMED",
             Self::OrderRejected => "ORDER_REJECTED",
             Self::OrderCancelled => "ORDER_CANCELLED",
+            Self::OrderRefunded => "ORDER_REFUNDED",
+            Self::OrderShipped => "ORDER_SHIPPED",
         }
     }
 }
@@ -60,32 +74,65 @@ pub enum Channel {
     Log,
     /// An e-mail to this address.
     Email(EmailAddress),
+    /// A signed call to this endpoint.
+    Webhook(Webhook),
+}
+
+/// A channel as the database has it: its name, and where it leads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Columns<'c> {
+    /// `LOG`, `EMAIL` or `WEBHOOK`.
+    pub channel: &'c str,
+    /// Of `EMAIL` only.
+    pub email_address: Option<&'c str>,
+    /// Of `WEBHOOK` only.
+    pub webhook_url: Option<&'c str>,
+    /// Of `WEBHOOK` only.
+    pub webhook_secret: Option<&'c str>,
 }
 
 impl Channel {
+    /// The name of [`Channel::Log`] in the database.
+    pub const LOG: &'static str = "LOG";
+    /// The name of [`Channel::Email`] in the database.
+    pub const EMAIL: &'static str = "EMAIL";
+    /// The name of [`Channel::Webhook`] in the database.
+    pub const WEBHOOK: &'static str = "WEBHOOK";
+
     /// The channel of these columns.
-    pub fn from_columns(name: &str, email_address: Option<&str>) -> Result<Self, Invalid> {
-        match (name, email_address) {
-            ("LOG", None) => Ok(Self::Log),
-            ("EMAIL", Some(address)) => Ok(Self::Email(address.parse()?)),
-            _ => Err(Invalid("channel and e-mail address do not fit together")),
+    pub fn from_columns(columns: Columns<'_>) -> Result<Self, Invalid> {
+        let Columns { channel, email_address, webhook_url, webhook_secret } = columns;
+        match (channel, email_address, webhook_url, webhook_secret) {
+            (Self::LOG, None, None, None) => Ok(Self::Log),
+            (Self::EMAIL, Some(address), None, None) => Ok(Self::Email(address.parse()?)),
+            (Self::WEBHOOK, None, Some(url), Some(secret)) => {
+                Ok(Self::Webhook(Webhook { url: url.parse()?, secret: secret.parse()? }))
+            }
+            _ => Err(Invalid("channel and where it leads do not fit together")),
         }
     }
 
-    /// The name in the database.
-    pub const fn name(&self) -> &'static str {
+    /// Its columns.
+    pub fn columns(&self) -> Columns<'_> {
+        let none =
+            Columns { channel: Self::LOG, email_address: None, webhook_url: None, webhook_secret: None };
         match self {
-            Self::Log => "LOG",
-            Self::Email(_) => "EMAIL",
+            Self::Log => none,
+            Self::Email(address) => {
+                Columns { channel: Self::EMAIL, email_address: Some(address.as_ref()), ..none }
+            }
+            Self::Webhook(Webhook { url, secret }) => Columns {
+                channel: Self::WEBHOOK,
+                webhook_url: Some(url.as_ref()),
+                webhook_secret: Some(secret.expose()),
+                ..none
+            },
         }
     }
 
-    /// The address, where the channel has one.
-    pub fn email_address(&self) -> Option<&str> {
-        match self {
-            Self::Log => None,
-            Self::Email(address) => Some(address.as_ref()),
-        }
+    /// Whether somebody else may not take what it is given, so that it can be given up.
+    pub const fn can_refuse(&self) -> bool {
+        matches!(self, Self::Email(_) | Self::Webhook(_))
     }
 }
 
@@ -173,6 +220,13 @@ pub struct Request {
 #[error("{0}")]
 pub struct Invalid(pub &'static str);
 
+/// Whether a notification is given up after this attempt: it was tried for at least `bound`, and not only once or twice
+/// before and after an outage of ours.
+pub fn is_given_up(attempts: i32, tried_for: Duration, bound: Duration) -> bool {
+    const FEWEST_ATTEMPTS: i32 = 5;
+    attempts >= FEWEST_ATTEMPTS && tried_for >= bound
+}
+
 /// How long to wait after the given failed attempt (1 is the first): 200 ms, doubled each time, at most 30 s; at once
 /// the most where the channel said that it will not take it. The caller adds jitter.
 pub fn backoff(attempt: i32, permanent: bool) -> Duration {
@@ -194,7 +248,7 @@ mod tests {
         for kind in Kind::ALL {
             assert_eq!(kind.name().parse(), Ok(kind));
         }
-        assert!("ORDER_SHIPPED".parse::<Kind>().is_err());
+        assert!("ORDER_LOST".parse::<Kind>().is_err());
     }
 
     #[test]
@@ -229,12 +283,17 @@ mod tests {
     #[test]
     fn a_channel_and_its_columns_fit_together() -> Result<(), Invalid> {
         let email = Channel::Email("ann@example.com".parse()?);
-        for channel in [Channel::Log, email] {
-            assert_eq!(Channel::from_columns(channel.name(), channel.email_address()), Ok(channel));
+        let webhook = Webhook { url: "http://example.com/".parse()?, secret: WebhookSecret::of([7; 32]) };
+        let webhook = Channel::Webhook(webhook);
+        for channel in [&Channel::Log, &email, &webhook] {
+            assert_eq!(Channel::from_columns(channel.columns()).as_ref(), Ok(channel));
+            for other in [Channel::LOG, Channel::EMAIL, Channel::WEBHOOK, "PIGEON"] {
+                let columns = Columns { channel: other, ..channel.columns() };
+                assert_eq!(Channel::from_columns(columns).is_ok(), columns == channel.columns(), "{other}");
+            }
         }
-        assert!(Channel::from_columns("EMAIL", None).is_err());
-        assert!(Channel::from_columns("LOG", Some("ann@example.com")).is_err());
-        assert!(Channel::from_columns("WEBHOOK", None).is_err());
+        let without_secret = Columns { webhook_secret: None, ..webhook.columns() };
+        assert!(Channel::from_columns(without_secret).is_err());
         Ok(())
     }
 
@@ -253,5 +312,13 @@ mod tests {
         let waits: Vec<u128> = [1, 2, 3, 8, 9, 1000, i32::MAX].map(|n| backoff(n, false).as_millis()).into();
         assert_eq!(waits, [200, 400, 800, 25_600, 30_000, 30_000, 30_000]);
         assert_eq!(backoff(1, true), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn it_is_given_up_when_it_was_tried_often_and_for_long() {
+        let (long, short) = (Duration::from_secs(60), Duration::from_secs(59));
+        assert!(is_given_up(5, long, long));
+        assert!(!is_given_up(4, long, long));
+        assert!(!is_given_up(5, short, long));
     }
 }

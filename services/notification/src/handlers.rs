@@ -29,17 +29,21 @@ impl Handler for Handlers {
         message: &Message,
     ) -> Result<Vec<outbox::Event>, HandleError> {
         if message.is::<NotificationRequested>() {
-            requested(connection, message.decode()?).await?;
+            requested(connection, message.decode()?, message).await?;
         }
         Ok(Vec::new())
     }
 }
 
 /// Renders it and writes it down with the customer's settings of this moment.
-async fn requested(connection: &mut PgConnection, event: NotificationRequested) -> Result<(), HandleError> {
+async fn requested(
+    connection: &mut PgConnection,
+    event: NotificationRequested,
+    record: &Message,
+) -> Result<(), HandleError> {
     let request = parse(event)?;
     let channel = store::channel(connection, &request.customer_id).await?;
-    let new = store::request(connection, &request, &channel, &Text::of(&request)).await?;
+    let new = store::request(connection, &request, &channel, &Text::of(&request), record).await?;
     debug!(order_id = %request.order_id, kind = request.kind.name(), new, "notification requested");
     Ok(())
 }
@@ -51,6 +55,8 @@ fn parse(event: NotificationRequested) -> Result<Request, HandleError> {
         NotificationKind::OrderConfirmed => Kind::OrderConfirmed,
         NotificationKind::OrderRejected => Kind::OrderRejected,
         NotificationKind::OrderCancelled => Kind::OrderCancelled,
+        NotificationKind::OrderRefunded => Kind::OrderRefunded,
+        NotificationKind::OrderShipped => Kind::OrderShipped,
         NotificationKind::Unspecified => {
             return Err(wrong("kind", &format!("{} is not a known one", event.kind)));
         }

@@ -1,9 +1,9 @@
-//! Notification: tells customers what happened to their orders, in the log or by e-mail.
+//! Notification: tells customers what happened to their orders, in the log, by e-mail or by webhook.
 
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use consumer::Consumer;
+use consumer::{Consumer, Undelivered, dispatch::run};
 use outbox::Roles;
 use proto::notification::v1::notification_service_server::NotificationServiceServer;
 use sqlx::PgPool;
@@ -22,8 +22,16 @@ pub mod handlers;
 pub mod mail;
 pub mod schema;
 pub mod store;
+pub mod webhook;
 
-use crate::{api::Api, config::Config, dispatch::Deliveries, handlers::Handlers, mail::Mailer};
+use crate::{
+    api::Api,
+    config::Config,
+    dispatch::{Deliveries, Lines, Medium as _},
+    handlers::Handlers,
+    mail::Mailer,
+    webhook::Webhooks,
+};
 
 /// The notification service, put together.
 pub struct Notification {
@@ -69,18 +77,47 @@ impl service::App for Notification {
             metrics: self.metrics.clone(),
             version: env!("CARGO_PKG_VERSION"),
         };
-        let mailer = Mailer::new(self.config.smtp.clone(), self.config.mail_from.clone());
-        let deliveries = Arc::new(Deliveries { pool: self.pool.clone(), mailer });
+        let emails = self.deliveries(Mailer::new(self.config.smtp.clone(), self.config.mail_from.clone()));
+        let webhooks =
+            Webhooks::new(self.config.webhook_allow_private).context("make the webhooks' client")?;
+        let webhooks = self.deliveries(webhooks);
+        let lines = Arc::new(Lines { pool: self.pool.clone() });
         // When the consumer fails, deliveries in flight are still brought to their end.
         let stop = shutdown.child_token();
-        let dispatcher = consumer::dispatch::run(deliveries, dispatch::CONCURRENCY, requested, stop.clone());
+        let wakes: [Arc<Notify>; 3] = Default::default();
+        let [wake_emails, wake_webhooks, wake_lines] = wakes.each_ref().map(Arc::clone);
+        let dispatchers = async {
+            tokio::join!(
+                run(emails, Mailer::CONCURRENCY, wake_emails, stop.clone()),
+                run(webhooks, Webhooks::CONCURRENCY, wake_webhooks, stop.clone()),
+                run(lines, Lines::CONCURRENCY, wake_lines, stop.clone()),
+                wake_all(&requested, &wakes, &stop),
+            )
+        };
         let consumer = async {
             let outcome = consumer.run(stop.clone()).await;
             stop.cancel();
             outcome
         };
-        let ((), consumed) = tokio::join!(dispatcher, consumer);
+        let (_, consumed) = tokio::join!(dispatchers, consumer);
         consumed.context("consume notification-events")
+    }
+}
+
+impl Notification {
+    fn deliveries<M>(&self, medium: M) -> Arc<Deliveries<M>> {
+        let Config { kafka, give_up_after, .. } = &self.config;
+        let version = env!("CARGO_PKG_VERSION");
+        let dead_letters = Undelivered::new(&handlers::SUBSCRIPTION, kafka, self.metrics.clone(), version);
+        let pool = self.pool.clone();
+        Arc::new(Deliveries { pool, medium, give_up_after: *give_up_after, dead_letters })
+    }
+}
+
+/// Passes each wake-up on to every dispatcher.
+async fn wake_all(requested: &Notify, wakes: &[Arc<Notify>], stop: &CancellationToken) {
+    while stop.run_until_cancelled(requested.notified()).await.is_some() {
+        wakes.iter().for_each(|wake| wake.notify_one());
     }
 }
 
@@ -89,8 +126,12 @@ mod tests {
     /// The rules can be read, and tested, without a database, a network or a clock.
     #[test]
     fn the_domain_knows_no_infrastructure() {
-        let files =
-            [include_str!("domain.rs"), include_str!("domain/money.rs"), include_str!("domain/text.rs")];
+        let files = [
+            include_str!("domain.rs"),
+            include_str!("domain/money.rs"),
+            include_str!("domain/text.rs"),
+            include_str!("domain/webhook.rs"),
+        ];
         for file in files {
             for word in ["sqlx", "tonic", "rdkafka", "axum", "tokio", "proto::", "crate::store"] {
                 assert!(!file.contains(word), "the domain mentions {word}");

@@ -3,6 +3,7 @@
 
 use std::{error::Error as _, fmt, net::IpAddr, str::FromStr, time::Duration};
 
+use consumer::dispatch::Performed;
 use lettre::{
     Message,
     message::{
@@ -13,7 +14,11 @@ use lettre::{
 };
 use tokio::net::TcpStream;
 
-use crate::{domain::EmailAddress, store::Claimed};
+use crate::{
+    dispatch::{Failure, Medium},
+    domain::{Channel, EmailAddress, Invalid},
+    store::Claimed,
+};
 
 /// From the connection to the server's answer that it has taken the message.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -69,18 +74,35 @@ pub enum DeliveryError {
     Build(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-impl DeliveryError {
-    /// The SMTP code, where the server answered.
-    pub fn code(&self) -> Option<&str> {
-        match self {
-            Self::Refused { code, .. } => Some(code),
-            _ => None,
-        }
+impl Failure for DeliveryError {
+    fn is_permanent(&self) -> bool {
+        matches!(self, Self::Refused { permanent: true, .. } | Self::Build(_))
     }
 
-    /// Whether trying again soon is of no use.
-    pub const fn is_permanent(&self) -> bool {
-        matches!(self, Self::Refused { permanent: true, .. } | Self::Build(_))
+    /// What it tells about the mail server, which all e-mails share.
+    fn performed(&self) -> Performed {
+        match self {
+            Self::Unreachable(_) | Self::TimedOut => Performed::Unavailable,
+            // 4xx: not now.
+            Self::Refused { permanent: false, .. } => Performed::Unavailable,
+            Self::Refused { permanent: true, .. } => Performed::Answered,
+            Self::Build(_) => Performed::Unasked,
+        }
+    }
+}
+
+impl Medium for Mailer {
+    const CHANNEL: &'static str = Channel::EMAIL;
+    const NAME: &'static str = "emails";
+    const CONCURRENCY: usize = 16;
+    type Error = DeliveryError;
+
+    async fn deliver(&self, notification: &Claimed) -> Result<(), DeliveryError> {
+        match notification.contact.channel() {
+            Ok(Channel::Email(address)) => self.send(notification, &address).await,
+            Ok(_) => Err(DeliveryError::Build(Invalid("channel is another one").into())),
+            Err(error) => Err(DeliveryError::Build(error.into())),
+        }
     }
 }
 
@@ -168,6 +190,7 @@ impl From<lettre::transport::smtp::Error> for DeliveryError {
 
 #[cfg(test)]
 mod tests {
+    use time::OffsetDateTime;
     use uuid::Uuid;
 
     use super::*;
@@ -187,17 +210,30 @@ mod tests {
     }
 
     #[test]
+    fn a_mail_server_is_unavailable_when_it_says_nothing_or_not_now() {
+        let refused = |code: &str, permanent| DeliveryError::Refused { code: code.to_owned(), permanent };
+        assert_eq!(DeliveryError::Unreachable(String::new()).performed(), Performed::Unavailable);
+        assert_eq!(DeliveryError::TimedOut.performed(), Performed::Unavailable);
+        assert_eq!(refused("421", false).performed(), Performed::Unavailable);
+        assert_eq!(refused("550", true).performed(), Performed::Answered);
+        assert_eq!(DeliveryError::Build("no message".into()).performed(), Performed::Unasked);
+    }
+
+    #[test]
     fn a_message_carries_its_notification() -> Result<(), Box<dyn std::error::Error>> {
         let mailer = Mailer::new("127.0.0.1:2525".parse()?, "Orderly <orders@orderly.example>".parse()?);
         let notification = Claimed {
             notification_id: Uuid::nil(),
             order_id: Uuid::max(),
+            customer_id: "cust-1".into(),
             kind: "ORDER_CONFIRMED".into(),
-            channel: "EMAIL".into(),
-            email_address: Some("ann@example.com".into()),
+            contact: (&Channel::Email("ann@example.com".parse()?)).into(),
             subject: "Your order is confirmed".into(),
             body: "Hello,\n\nÉtienne\n".into(),
             attempts: 1,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            first_attempt_at: OffsetDateTime::UNIX_EPOCH,
+            tried_secs: 0.0,
         };
         let message = mailer.message(&notification, &"ann@example.com".parse()?)?;
         let text = String::from_utf8(message.formatted())?;

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
+use consumer::Message;
+use outbox::Headers;
+use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::domain::{Channel, CustomerId, Request, Text};
+use crate::domain::{Channel, Columns, CustomerId, Invalid, Request, Text};
 
 /// A row of `notifications` as it is listed; without contact data.
 #[derive(Clone, Debug, FromRow)]
@@ -21,7 +23,7 @@ pub struct Notification {
     pub kind: String,
     /// A [`Channel`]'s name.
     pub channel: String,
-    /// PENDING or DELIVERED.
+    /// PENDING, DELIVERED or `GIVEN_UP`.
     pub status: String,
     /// One line.
     pub subject: String,
@@ -38,22 +40,73 @@ pub struct Notification {
 /// A notification in this dispatcher's hands until its lease runs out.
 #[derive(FromRow)]
 pub struct Claimed {
-    /// UUIDv7, the Message-ID.
+    /// UUIDv7: the Message-ID, the webhook-id.
     pub notification_id: Uuid,
     /// The order it is about.
     pub order_id: Uuid,
+    /// Whom it is for.
+    pub customer_id: String,
     /// A [`crate::domain::Kind`]'s name.
     pub kind: String,
-    /// A [`Channel`]'s name.
-    pub channel: String,
-    /// For the e-mail channel only.
-    pub email_address: Option<String>,
+    /// Where it goes.
+    #[sqlx(flatten)]
+    pub contact: Contact,
     /// One line.
     pub subject: String,
     /// Plain text.
     pub body: String,
     /// This attempt's number, 1 for the first.
     pub attempts: i32,
+    /// When it was requested here.
+    pub created_at: OffsetDateTime,
+    /// When it was tried first.
+    pub first_attempt_at: OffsetDateTime,
+    /// For how long it has been tried, in seconds.
+    pub tried_secs: f64,
+}
+
+/// The columns of a [`Channel`].
+#[derive(FromRow)]
+pub struct Contact {
+    channel: String,
+    email_address: Option<String>,
+    webhook_url: Option<String>,
+    webhook_secret: Option<String>,
+}
+
+impl Contact {
+    /// The channel of these columns.
+    pub fn channel(&self) -> Result<Channel, Invalid> {
+        Channel::from_columns(Columns {
+            channel: &self.channel,
+            email_address: self.email_address.as_deref(),
+            webhook_url: self.webhook_url.as_deref(),
+            webhook_secret: self.webhook_secret.as_deref(),
+        })
+    }
+}
+
+impl From<&Channel> for Contact {
+    fn from(channel: &Channel) -> Self {
+        let Columns { channel, email_address, webhook_url, webhook_secret } = channel.columns();
+        Self {
+            channel: channel.to_owned(),
+            email_address: email_address.map(str::to_owned),
+            webhook_url: webhook_url.map(str::to_owned),
+            webhook_secret: webhook_secret.map(str::to_owned),
+        }
+    }
+}
+
+/// An attempt that was in vain.
+#[derive(Clone, Copy, Debug)]
+pub struct Tried {
+    /// Of which notification.
+    pub notification_id: Uuid,
+    /// Its number.
+    pub attempt: i32,
+    /// How long the next one waits at most.
+    pub wait: Duration,
 }
 
 /// What a listing is narrowed to.
@@ -65,67 +118,98 @@ pub struct Filter {
     pub customer_id: Option<CustomerId>,
 }
 
-/// Inserts a pending notification, unless the order has one of that kind. True where it is new.
+/// Inserts a pending notification, unless the order has one of that kind; one that was given up becomes pending again.
+/// True where something is to be delivered.
 pub async fn request(
     connection: &mut PgConnection,
     request: &Request,
     channel: &Channel,
     text: &Text,
+    record: &Message,
 ) -> Result<bool, sqlx::Error> {
+    let columns = channel.columns();
+    let record = channel.can_refuse().then_some(record);
     let inserted = sqlx::query(include_str!("sql/request.sql"))
         .bind(Uuid::now_v7())
         .bind(request.order_id)
         .bind(request.customer_id.as_ref())
         .bind(request.kind.name())
-        .bind(channel.name())
-        .bind(channel.email_address())
+        .bind(columns.channel)
+        .bind(columns.email_address)
+        .bind(columns.webhook_url)
+        .bind(columns.webhook_secret)
         .bind(&text.subject)
         .bind(&text.body)
+        .bind(record.map(|record| record.topic.as_str()))
+        .bind(record.map(|record| record.partition))
+        .bind(record.map(|record| record.offset))
+        .bind(record.and_then(|record| record.key.as_deref()))
+        .bind(record.map(|record| record.headers.encode()))
+        .bind(record.and_then(|record| record.payload.as_deref()))
+        .bind(record.and_then(|record| record.timestamp))
         .execute(connection)
         .await?;
     Ok(inserted.rows_affected() == 1)
 }
 
-/// Claims at most `limit` due notifications for `lease`, at most one of each order, and counts the attempt.
+/// Claims at most `limit` due notifications of a channel for `lease`, at most one of each order, and counts the attempt.
 pub async fn claim(
     connection: &mut PgConnection,
+    channel: &str,
     limit: i64,
     lease: Duration,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
     let claim = sqlx::query_as(include_str!("sql/claim.sql"));
-    claim.bind(limit).bind(lease.as_secs_f64()).fetch_all(connection).await
+    claim.bind(channel).bind(limit).bind(lease.as_secs_f64()).fetch_all(connection).await
 }
 
-/// Notes that the channel has taken it, whoever holds the claim by now.
-pub async fn delivered(connection: &mut PgConnection, notification_id: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "update notifications set status = 'DELIVERED', delivered_at = now(), claimed_until = null
-         where notification_id = $1 and status = 'PENDING'",
-    )
-    .bind(notification_id)
-    .execute(connection)
-    .await?;
+/// Notes that the channel has taken them, whoever holds the claims by now.
+pub async fn delivered(connection: &mut PgConnection, notification_ids: &[Uuid]) -> Result<(), sqlx::Error> {
+    sqlx::query(include_str!("sql/delivered.sql")).bind(notification_ids).execute(connection).await?;
     Ok(())
 }
 
-/// Gives the claim of that attempt back, due again after half to all of `wait`; a later attempt's claim is left alone.
-pub async fn retry(
+/// Gives the claims of these attempts back, due again after half to all of each wait.
+pub async fn retry(connection: &mut PgConnection, tried: &[Tried]) -> Result<(), sqlx::Error> {
+    sqlx::query(include_str!("sql/retry.sql"))
+        .bind(tried.iter().map(|tried| tried.notification_id).collect::<Vec<_>>())
+        .bind(tried.iter().map(|tried| tried.attempt).collect::<Vec<_>>())
+        .bind(tried.iter().map(|tried| tried.wait.as_secs_f64()).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Gives the notification of that attempt up, and returns the record that requested it. None where that was not kept, or
+/// another attempt has begun: then nothing has changed.
+pub async fn give_up(
     connection: &mut PgConnection,
     notification_id: Uuid,
     attempt: i32,
-    wait: Duration,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "update notifications
-         set claimed_until = null, next_attempt_at = now() + make_interval(secs => $3 * (0.5 + random() / 2))
-         where notification_id = $1 and attempts = $2 and status = 'PENDING'",
-    )
-    .bind(notification_id)
-    .bind(attempt)
-    .bind(wait.as_secs_f64())
-    .execute(connection)
-    .await?;
-    Ok(())
+) -> Result<Option<Message>, sqlx::Error> {
+    let row = sqlx::query(include_str!("sql/give_up.sql"))
+        .bind(notification_id)
+        .bind(attempt)
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(record).transpose()
+}
+
+fn record(row: &PgRow) -> Result<Message, sqlx::Error> {
+    let headers = Headers::decode(row.try_get("record_headers")?);
+    Ok(Message {
+        topic: row.try_get("record_topic")?,
+        partition: row.try_get("record_partition")?,
+        offset: row.try_get("record_offset")?,
+        key: row.try_get("record_key")?,
+        headers: headers.map_err(|malformed| sqlx::Error::Decode(malformed.into()))?,
+        payload: row.try_get("record_payload")?,
+        timestamp: row.try_get("record_ms")?,
+        // In the headers.
+        source: String::new(),
+        id: Uuid::nil(),
+        event_type: String::new(),
+    })
 }
 
 /// The newest first, at most `limit`, only those before the notification `before`.
@@ -159,13 +243,14 @@ pub async fn channel(
     connection: &mut PgConnection,
     customer_id: &CustomerId,
 ) -> Result<Channel, sqlx::Error> {
-    let row: Option<(String, Option<String>)> =
-        sqlx::query_as("select channel, email_address from settings where customer_id = $1")
-            .bind(customer_id.as_ref())
-            .fetch_optional(connection)
-            .await?;
-    row.map_or(Ok(Channel::default()), |(name, address)| {
-        Channel::from_columns(&name, address.as_deref()).map_err(|error| sqlx::Error::Decode(error.into()))
+    let row: Option<Contact> = sqlx::query_as(
+        "select channel, email_address, webhook_url, webhook_secret from settings where customer_id = $1",
+    )
+    .bind(customer_id.as_ref())
+    .fetch_optional(connection)
+    .await?;
+    row.map_or(Ok(Channel::default()), |contact| {
+        contact.channel().map_err(|error| sqlx::Error::Decode(error.into()))
     })
 }
 
@@ -175,14 +260,19 @@ pub async fn set_channel(
     customer_id: &CustomerId,
     channel: &Channel,
 ) -> Result<(), sqlx::Error> {
+    let columns = channel.columns();
     sqlx::query(
-        "insert into settings (customer_id, channel, email_address) values ($1, $2, $3)
+        "insert into settings (customer_id, channel, email_address, webhook_url, webhook_secret)
+         values ($1, $2, $3, $4, $5)
          on conflict on constraint settings_pkey
-         do update set channel = excluded.channel, email_address = excluded.email_address, updated_at = now()",
+         do update set channel = excluded.channel, email_address = excluded.email_address,
+             webhook_url = excluded.webhook_url, webhook_secret = excluded.webhook_secret, updated_at = now()",
     )
     .bind(customer_id.as_ref())
-    .bind(channel.name())
-    .bind(channel.email_address())
+    .bind(columns.channel)
+    .bind(columns.email_address)
+    .bind(columns.webhook_url)
+    .bind(columns.webhook_secret)
     .execute(connection)
     .await?;
     Ok(())

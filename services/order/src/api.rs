@@ -1,13 +1,12 @@
 //! gRPC: protobuf to domain and back, with every violation named.
 
+use std::collections::HashMap;
+
 use prost::Message as _;
-use proto::{
-    money::v1 as money,
-    order::v1::{self as pb, order_service_server::OrderService},
-};
+use proto::order::v1::{self as pb, order_service_server::OrderService};
 use service::{
     page,
-    status::{Reason as Why, Violations, from_outbox, from_sql, status},
+    status::{Reason as Why, Violations, from_outbox, from_sql, status, status_with},
 };
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
@@ -17,7 +16,10 @@ use uuid::Uuid;
 
 use crate::{
     app::Orders,
-    domain::{self, Draft, Item, Money, Order, Reason},
+    domain::{
+        self, Draft, DraftItem, Money, Order, PaymentToken, Reason, Refused, Resolution, Shipment,
+        Unavailable,
+    },
     error::Error,
     messages::{item_to_proto, money_to_proto},
     store::{Filter, Page, Request as RepeatableRequest, StoredEvent, StoredOrder},
@@ -26,6 +28,8 @@ use crate::{
 
 /// What an empty payment token means.
 const DEFAULT_TOKEN: &str = "tok_ok";
+/// The longest reason of an operator, in characters.
+const MAX_REASON: usize = 500;
 
 /// The server side of `orderly.order.v1.OrderService`.
 pub struct Api {
@@ -60,17 +64,12 @@ impl OrderService for Api {
             id: violations.uuid("request_id", &request.request_id),
             hash: request_hash(&request, &token_hash),
         });
-        let draft = draft(&request, &mut violations);
-        let token = draft.payment_token.clone();
-        let placed = domain::place(draft, Uuid::now_v7(), token_hash);
-        if let Err(wrong) = &placed {
-            for violation in wrong {
-                violations.add(&violation.field, violation.description);
-            }
+        let draft = draft(request);
+        for violation in domain::check(&draft) {
+            violations.add(&violation.field, violation.description);
         }
         violations.into_result()?;
-        let Ok(placed) = placed else { return Err(status(Why::Internal, "a violation was lost")) };
-        let stored = self.orders.create(placed, &token, repeatable).await?;
+        let stored = self.orders.create(draft, token_hash, repeatable).await?;
         Ok(Response::new(pb::CreateOrderResponse { order: Some(order_to_proto(&stored)) }))
     }
 
@@ -127,6 +126,32 @@ impl OrderService for Api {
         Ok(Response::new(pb::CancelOrderResponse { order: Some(order_to_proto(&stored)) }))
     }
 
+    async fn resolve_order(
+        &self,
+        request: Request<pb::ResolveOrderRequest>,
+    ) -> Result<Response<pb::ResolveOrderResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let order_id = violations.uuid("order_id", &request.order_id);
+        let resolution = match request.resolution() {
+            pb::Resolution::Retry => Some(Resolution::Retry),
+            pb::Resolution::Cancel => Some(Resolution::Cancel),
+            pb::Resolution::Close => Some(Resolution::Close),
+            pb::Resolution::Unspecified => None,
+        };
+        if resolution.is_none() {
+            violations.add("resolution", "must be RESOLUTION_RETRY, RESOLUTION_CANCEL or RESOLUTION_CLOSE");
+        }
+        let reason = request.reason.trim();
+        if reason.is_empty() || reason.chars().count() > MAX_REASON || reason.contains('\0') {
+            violations.add("reason", "must be 1 to 500 characters");
+        }
+        violations.into_result()?;
+        let Some(resolution) = resolution else { return Err(status(Why::Internal, "a violation was lost")) };
+        let stored = self.orders.resolve(order_id, resolution, reason.to_owned()).await?;
+        Ok(Response::new(pb::ResolveOrderResponse { order: Some(order_to_proto(&stored)) }))
+    }
+
     async fn watch_order(
         &self,
         request: Request<pb::WatchOrderRequest>,
@@ -153,9 +178,32 @@ impl From<Error> for Status {
         match error {
             Error::NotFound(_) => status(Why::OrderNotFound, message),
             Error::RequestIdReused(_) => status(Why::RequestIdReused, message),
-            Error::NotCancellable(_) => status(Why::NotCancellable, message),
+            Error::Refused(Refused::NotCancellable) => status(Why::NotCancellable, message),
+            Error::Refused(Refused::NotResolvable) => status(Why::NotResolvable, message),
+            Error::Unavailable(unavailable) => refused_product(&unavailable, message),
+            Error::Invalid(violation) => {
+                let mut violations = Violations::default();
+                violations.add(violation.field, violation.description);
+                violations.into_result().err().unwrap_or_else(|| Status::invalid_argument(message))
+            }
             Error::Outbox(error) => from_outbox(error),
             Error::Sql(error) => from_sql(error),
+        }
+    }
+}
+
+/// Which product, and what it costs now, also for programs.
+fn refused_product(unavailable: &Unavailable, message: String) -> Status {
+    let metadata = |product_id: &str| HashMap::from([("product_id".to_owned(), product_id.to_owned())]);
+    match unavailable {
+        Unavailable::Unknown { product_id } | Unavailable::Archived { product_id } => {
+            status_with(Why::ProductNotFound, message, metadata(product_id))
+        }
+        Unavailable::PriceChanged { product_id, price } => {
+            let mut metadata = metadata(product_id);
+            metadata.insert("currency".to_owned(), price.currency.clone());
+            metadata.insert("minor".to_owned(), price.minor.to_string());
+            status_with(Why::PriceChanged, message, metadata)
         }
     }
 }
@@ -167,24 +215,16 @@ fn order_id(value: &str) -> Result<Uuid, Status> {
     Ok(order_id)
 }
 
-fn draft(request: &pb::CreateOrderRequest, violations: &mut Violations) -> Draft {
-    let items = request.items.iter().enumerate().map(|(index, item)| {
-        let unit_price = item.unit_price.clone().unwrap_or_else(|| {
-            if index < domain::MAX_ITEMS {
-                violations.add(format!("items[{index}].unit_price"), "is required");
-            }
-            money::Money::default()
-        });
-        Item {
-            product_id: item.product_id.clone(),
-            quantity: item.quantity,
-            unit_price: Money { currency: unit_price.currency, minor: unit_price.minor },
-        }
+fn draft(request: pb::CreateOrderRequest) -> Draft {
+    let items = request.items.into_iter().map(|item| DraftItem {
+        product_id: item.product_id,
+        quantity: item.quantity,
+        unit_price: item.unit_price.map(|price| Money { currency: price.currency, minor: price.minor }),
     });
     Draft {
         items: items.collect(),
-        customer_id: request.customer_id.clone(),
-        payment_token: request.payment_token.clone(),
+        customer_id: request.customer_id,
+        payment_token: PaymentToken::new(request.payment_token),
     }
 }
 
@@ -209,22 +249,26 @@ fn order_to_proto(stored: &StoredOrder) -> pb::Order {
         customer_id: order.customer_id.clone(),
         status: status_to_proto(order.status).into(),
         version: order.version,
-        status_reason: reason_to_proto(order.reason),
+        status_reason: reason_to_proto(order.shown_reason()),
         items: order.items.iter().map(item_to_proto).collect(),
         total: Some(money_to_proto(&order.total)),
         payment_id: order.payment_id.to_string(),
         create_time: Some(timestamp(stored.created_at)),
         update_time: Some(timestamp(stored.updated_at)),
+        deadline: stored.deadline.map(timestamp),
+        shipment: order.shipment.as_ref().map(shipment_to_proto),
     }
 }
 
-fn transition_to_proto(order: &Order, event: &StoredEvent) -> pb::OrderTransition {
+/// A transition on the wire; `order` is the state that it led to.
+pub fn transition_to_proto(order: &Order, event: &StoredEvent) -> pb::OrderTransition {
     pb::OrderTransition {
         version: event.version,
         event: event.event.name().to_owned(),
         status: status_to_proto(order.status).into(),
-        status_reason: reason_to_proto(order.reason),
+        status_reason: reason_to_proto(order.shown_reason()),
         event_time: Some(timestamp(event.occurred_at)),
+        detail: event.event.detail(),
     }
 }
 
@@ -263,8 +307,24 @@ pub fn reason_to_proto(reason: Option<Reason>) -> i32 {
         Some(Reason::InsufficientFunds) => pb::StatusReason::InsufficientFunds,
         Some(Reason::PaymentExpired) => pb::StatusReason::PaymentExpired,
         Some(Reason::CancelledByCustomer) => pb::StatusReason::CancelledByCustomer,
+        Some(Reason::OutOfStock) => pb::StatusReason::OutOfStock,
+        Some(Reason::NotSold) => pb::StatusReason::NotSold,
+        Some(Reason::StockExpired) => pb::StatusReason::StockExpired,
+        Some(Reason::CancelledByOperator) => pb::StatusReason::CancelledByOperator,
+        Some(Reason::CompensationOverdue) => pb::StatusReason::CompensationOverdue,
+        Some(Reason::ShipmentOverdue) => pb::StatusReason::ShipmentOverdue,
+        Some(Reason::CommitFailed) => pb::StatusReason::CommitFailed,
     };
     reason.into()
+}
+
+/// A shipment on the wire.
+pub fn shipment_to_proto(shipment: &Shipment) -> pb::Shipment {
+    pb::Shipment {
+        shipment_id: shipment.shipment_id.to_string(),
+        carrier: shipment.carrier.clone(),
+        ship_time: Some(timestamp(shipment.ship_time)),
+    }
 }
 
 /// A moment on the wire.

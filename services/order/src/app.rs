@@ -8,50 +8,111 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    domain::{self, Command, Event, Order, Placed},
+    domain::{self, Command, Draft, Event, Item, Order, PaymentToken, Resolution, Wait},
     error::Error,
-    messages,
+    messages::Telling,
     store::{self, Filter, Page, Request, StoredEvent, StoredOrder},
 };
+
+/// How long each answer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// Inventory's, about a reservation.
+    pub stock: Duration,
+    /// Billing's, about a charge.
+    pub payment: Duration,
+    /// Inventory's, about a shipment; then it is asked again.
+    pub shipment: Duration,
+    /// Those of a release and a refund; then they are asked for again.
+    pub compensation: Duration,
+}
 
 /// The order service's use cases.
 #[derive(Clone, Debug)]
 pub struct Orders {
     pool: PgPool,
-    payment_deadline: Duration,
+    deadlines: Deadlines,
+}
+
+/// An order before its first commit, or after its last change.
+struct Change {
+    stored: StoredOrder,
+    events: Vec<StoredEvent>,
+    told: Vec<outbox::Event>,
 }
 
 impl Orders {
-    /// Use cases on this database; a payment request is void after the deadline.
-    pub fn new(pool: PgPool, payment_deadline: Duration) -> Self {
-        Self { pool, payment_deadline }
+    /// Use cases on this database.
+    pub fn new(pool: PgPool, deadlines: Deadlines) -> Self {
+        Self { pool, deadlines }
     }
 
-    /// Accepts an order, or finds the one that this request has made before.
+    /// Accepts a checked draft as an order, or finds the one that this request has made before.
     pub async fn create(
         &self,
-        placed: Placed,
-        token: &str,
+        draft: Draft,
+        token_hash: String,
         request: Option<Request>,
     ) -> Result<StoredOrder, Error> {
-        let at = now();
-        let first = Event::OrderPlaced(placed.clone());
-        let order = domain::evolve(Uuid::now_v7(), None, &first);
         let mut work = UnitOfWork::begin(&self.pool).await?;
-        if !store::insert(&mut work, &order, request.as_ref(), at).await? {
-            return repeated(&mut work, &order.customer_id, request).await;
+        let Draft { customer_id, items, payment_token } = draft;
+        let product_ids: Vec<&str> = items.iter().map(|item| item.product_id.as_str()).collect();
+        let offers = store::offers(&mut work, &product_ids).await?;
+        let priced = domain::price(items, &offers).map_err(Error::Unavailable);
+        let placed = priced.and_then(|items: Vec<Item>| {
+            domain::place(customer_id.clone(), items, Uuid::now_v7(), token_hash).map_err(Error::Invalid)
+        });
+        let placed = match placed {
+            Ok(placed) => placed,
+            // What was accepted at yesterday's price stays accepted.
+            Err(error) => return repeated(&mut work, &customer_id, request).await?.ok_or(error),
+        };
+        let first = self.deadlines.begin(Uuid::now_v7(), Event::OrderPlaced(placed));
+        if !store::insert(&mut work, &first.stored, &payment_token, request.as_ref()).await? {
+            // Only a request id can collide; order and payment ids were drawn a moment ago.
+            let found = repeated(&mut work, &customer_id, request).await?;
+            return found.ok_or_else(|| sqlx::Error::RowNotFound.into());
         }
-        store::append(&mut work, order.id, 1, &[first], at).await?;
-        work.commit(messages::placed(&order, &placed, token, at, at + self.payment_deadline)).await?;
-        Ok(StoredOrder { order, created_at: at, updated_at: at })
+        store::append(&mut work, first.stored.order.id, &first.events).await?;
+        work.commit(first.told).await?;
+        Ok(first.stored)
     }
 
-    /// Cancels an order; what was charged is refunded before it ends. Repeating it is no error.
+    /// Cancels an order; what it holds is given back before it ends. Repeating it is no error.
     pub async fn cancel(&self, order_id: Uuid) -> Result<StoredOrder, Error> {
+        self.change(order_id, Command::Cancel { at: now() }).await
+    }
+
+    /// Lets an order go on that waits for an operator.
+    pub async fn resolve(
+        &self,
+        order_id: Uuid,
+        resolution: Resolution,
+        reason: String,
+    ) -> Result<StoredOrder, Error> {
+        self.change(order_id, Command::Resolve { resolution, reason }).await
+    }
+
+    /// Undoes, asks again or parks at most `limit` orders whose deadline had passed at `horizon`. Returns how many.
+    pub async fn pass_deadlines(&self, horizon: OffsetDateTime, limit: i64) -> Result<usize, Error> {
         let mut work = UnitOfWork::begin(&self.pool).await?;
-        let (order, events) = apply(&mut work, order_id, Command::Cancel).await?;
-        work.commit(events).await?;
-        Ok(order)
+        let overdue = store::lock_overdue(&mut work, horizon, limit).await?;
+        let mut told = Vec::new();
+        for order_id in &overdue {
+            let (stored, events) =
+                apply(&mut work, *order_id, Command::DeadlinePassed, self.deadlines).await?;
+            let (status, waits_for) = (stored.order.status, stored.order.waits_for());
+            tracing::warn!(%order_id, ?status, ?waits_for, "a deadline has passed");
+            told.extend(events);
+        }
+        work.commit(told).await?;
+        Ok(overdue.len())
+    }
+
+    /// When the earliest deadline is.
+    pub async fn next_deadline(&self) -> Result<Option<OffsetDateTime>, Error> {
+        let earliest = sqlx::query_scalar("select min(deadline) from orders where deadline is not null");
+        Ok(earliest.fetch_one(&self.pool).await?)
     }
 
     /// An order with its history, both as of one moment.
@@ -64,24 +125,40 @@ impl Orders {
         Ok((order, history))
     }
 
-    /// The transitions of an order, each with the order after it.
-    pub async fn transitions(&self, order_id: Uuid) -> Result<Vec<(Order, StoredEvent)>, Error> {
-        let history = store::history(&mut *self.pool.acquire().await?, order_id).await?;
-        if history.is_empty() {
-            return Err(Error::NotFound(order_id));
-        }
-        let mut state = None;
-        let transitions = history.into_iter().map(|stored| {
-            let order = domain::evolve(order_id, state.take(), &stored.event);
-            state = Some(order.clone());
-            (order, stored)
-        });
-        Ok(transitions.collect())
-    }
-
     /// One page of orders, the newest first.
     pub async fn list(&self, filter: &Filter, before: Option<Uuid>, limit: i64) -> Result<Page, Error> {
         Ok(store::list(&mut *self.pool.acquire().await?, filter, before, limit).await?)
+    }
+
+    async fn change(&self, order_id: Uuid, command: Command) -> Result<StoredOrder, Error> {
+        let mut work = UnitOfWork::begin(&self.pool).await?;
+        let (order, events) = apply(&mut work, order_id, command, self.deadlines).await?;
+        work.commit(events).await?;
+        Ok(order)
+    }
+}
+
+impl Deadlines {
+    fn begin(self, order_id: Uuid, event: Event) -> Change {
+        let at = now();
+        let order = domain::evolve(order_id, None, &event);
+        let deadline = self.of(&order, at);
+        let event = StoredEvent { version: order.version, event, occurred_at: at };
+        let telling = Telling { before: None, event: &event, after: &order, deadline, token: None };
+        let told = telling.events();
+        let stored = StoredOrder { order, created_at: at, updated_at: at, deadline };
+        Change { stored, events: vec![event], told }
+    }
+
+    /// Until when what an order waits for is waited for, from `at`.
+    fn of(self, order: &Order, at: OffsetDateTime) -> Option<OffsetDateTime> {
+        let wait = match order.waits_for()? {
+            Wait::Stock => self.stock,
+            Wait::Payment => self.payment,
+            Wait::Shipment => self.shipment,
+            Wait::Compensation => self.compensation,
+        };
+        Some(at + wait)
     }
 }
 
@@ -90,35 +167,54 @@ pub async fn apply(
     connection: &mut PgConnection,
     order_id: Uuid,
     command: Command,
+    deadlines: Deadlines,
 ) -> Result<(StoredOrder, Vec<outbox::Event>), Error> {
-    let mut stored = store::lock(connection, order_id).await?.ok_or(Error::NotFound(order_id))?;
-    let caused = domain::decide(&stored.order, command)?;
+    let (before, token) = store::lock(connection, order_id).await?.ok_or(Error::NotFound(order_id))?;
+    let caused = domain::decide(&before.order, command)?;
     if caused.is_empty() {
-        return Ok((stored, Vec::new()));
+        return Ok((before, Vec::new()));
     }
-    let at = now();
-    let first_version = stored.order.version + 1;
-    let mut told = Vec::new();
-    for event in &caused {
-        stored.order = domain::evolve(order_id, Some(stored.order), event);
-        told.extend(messages::of(&stored.order, event));
-    }
-    store::append(connection, order_id, first_version, &caused, at).await?;
-    store::update(connection, &stored.order, at).await?;
-    stored.updated_at = at;
+    let Change { stored, events, told } = unfold(before.clone(), caused, token.as_ref(), deadlines);
+    store::append(connection, order_id, &events).await?;
+    store::update(connection, &stored, before.order.version).await?;
     Ok((stored, told))
 }
 
+/// The order after these events, and what each of them says.
+fn unfold(
+    before: StoredOrder,
+    caused: Vec<Event>,
+    token: Option<&PaymentToken>,
+    deadlines: Deadlines,
+) -> Change {
+    let at = now();
+    let mut order = before.order;
+    let (mut events, mut told) = (Vec::with_capacity(caused.len()), Vec::new());
+    for event in caused {
+        let after = domain::evolve(order.id, Some(order.clone()), &event);
+        let event = StoredEvent { version: after.version, event, occurred_at: at };
+        let deadline = deadlines.of(&after, at);
+        let telling = Telling { before: Some(&order), event: &event, after: &after, deadline, token };
+        told.extend(telling.events());
+        events.push(event);
+        order = after;
+    }
+    let deadline = deadlines.of(&order, at);
+    Change { stored: StoredOrder { order, updated_at: at, deadline, ..before }, events, told }
+}
+
+/// The order that this request has made before, if it has made one.
 async fn repeated(
     connection: &mut PgConnection,
     customer_id: &str,
     request: Option<Request>,
-) -> Result<StoredOrder, Error> {
-    // Only a request id can collide; order and payment ids were drawn a moment ago.
-    let Some(request) = request else { return Err(sqlx::Error::RowNotFound.into()) };
-    let found = store::find_request(connection, customer_id, request.id).await?;
-    let (order, hash) = found.ok_or(sqlx::Error::RowNotFound)?;
-    if hash == request.hash { Ok(order) } else { Err(Error::RequestIdReused(request.id)) }
+) -> Result<Option<StoredOrder>, Error> {
+    let Some(request) = request else { return Ok(None) };
+    match store::find_request(connection, customer_id, request.id).await? {
+        Some((order, hash)) if hash == request.hash => Ok(Some(order)),
+        Some(_) => Err(Error::RequestIdReused(request.id)),
+        None => Ok(None),
+    }
 }
 
 /// PostgreSQL keeps microseconds; what is answered must equal what is read later.

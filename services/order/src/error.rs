@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::domain::NotCancellable;
+use crate::domain::{Refused, Unavailable, Violation};
 
 /// Why a use case did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -13,9 +13,15 @@ pub enum Error {
     /// The customer has used this request id for another order.
     #[error("request id {0} was used with another body; send a new one for a new order")]
     RequestIdReused(Uuid),
-    /// It is too late.
+    /// The catalogue does not allow it.
     #[error(transparent)]
-    NotCancellable(#[from] NotCancellable),
+    Unavailable(Unavailable),
+    /// The items do not fit together.
+    #[error("{} {}", .0.field, .0.description)]
+    Invalid(Violation),
+    /// The order's state does not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// Nothing was appended.
     #[error(transparent)]
     Outbox(#[from] outbox::Error),

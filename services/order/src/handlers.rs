@@ -1,59 +1,87 @@
-//! What the order service does with billing's answers.
+//! What the order service does with the answers of inventory and billing, and with the catalogue.
 
 use consumer::{EventType, HandleError, Handler, Limits, Message, Subscription, Topic};
-use proto::billing::v1::{PaymentFailed, PaymentFailure, PaymentRefunded, PaymentSucceeded};
+use proto::{
+    billing::v1::{PaymentFailed, PaymentFailure, PaymentRefunded, PaymentSucceeded},
+    inventory::v1::{
+        CommitFailed, ProductUpserted, ShipmentScheduled, StockRejected, StockRejection, StockReleased,
+        StockReserved,
+    },
+};
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    app,
-    domain::{Command, Reason},
+    app::{self, Deadlines},
+    domain::{self, Command, Money, Offer, Reason, Shipment},
     error::Error,
+    store,
 };
+
+/// Inventory's answers.
+pub const STOCK_RESULTS: &str = "stock-results";
+/// Billing's answers.
+pub const PAYMENT_RESULTS: &str = "payment-results";
 
 /// What the order service reads.
 pub const SUBSCRIPTION: Subscription = Subscription {
     group: "order",
-    topics: &[Topic::new(
-        "payment-results",
-        &[
-            EventType::of::<PaymentSucceeded>(),
-            EventType::of::<PaymentFailed>(),
-            EventType::of::<PaymentRefunded>(),
-        ],
-    )],
+    topics: &[
+        Topic::new(
+            STOCK_RESULTS,
+            &[
+                EventType::of::<StockReserved>(),
+                EventType::of::<StockRejected>(),
+                EventType::of::<StockReleased>(),
+                EventType::of::<ShipmentScheduled>(),
+                EventType::of::<CommitFailed>(),
+            ],
+        ),
+        Topic::new(
+            PAYMENT_RESULTS,
+            &[
+                EventType::of::<PaymentSucceeded>(),
+                EventType::of::<PaymentFailed>(),
+                EventType::of::<PaymentRefunded>(),
+            ],
+        ),
+        Topic::new("product-events", &[EventType::of::<ProductUpserted>()]),
+    ],
     limits: Limits::DEFAULT,
 };
 
-/// Handles the records of `payment-results`.
+/// Handles the records of [`SUBSCRIPTION`].
 #[derive(Clone, Copy, Debug)]
-pub struct PaymentResults;
+pub struct Results {
+    /// How long what an answer leads to is waited for.
+    pub deadlines: Deadlines,
+}
 
-impl Handler for PaymentResults {
+/// What an answer is about.
+struct Answer {
+    order_id: Uuid,
+    /// Billing names it, too.
+    payment_id: Option<Uuid>,
+    command: Command,
+}
+
+impl Handler for Results {
     async fn handle(
         &self,
         connection: &mut PgConnection,
         message: &Message,
     ) -> Result<Vec<outbox::Event>, HandleError> {
-        let (order_id, payment_id, command) = if message.is::<PaymentSucceeded>() {
-            let PaymentSucceeded { payment_id, order_id } = message.decode()?;
-            (order_id, payment_id, Command::PaymentSucceeded)
-        } else if message.is::<PaymentFailed>() {
-            let failed: PaymentFailed = message.decode()?;
-            let reason = reason(failed.failure())?;
-            (failed.order_id, failed.payment_id, Command::PaymentFailed(reason))
-        } else if message.is::<PaymentRefunded>() {
-            let PaymentRefunded { payment_id, order_id, .. } = message.decode()?;
-            (order_id, payment_id, Command::PaymentRefunded)
-        } else {
+        if message.is::<ProductUpserted>() {
+            product(connection, message.decode()?).await?;
             return Ok(Vec::new());
-        };
-        let (order_id, payment_id) = (uuid("order_id", &order_id)?, uuid("payment_id", &payment_id)?);
-        match app::apply(connection, order_id, command).await {
+        }
+        let Some(Answer { order_id, payment_id, command }) = answer(message)? else { return Ok(Vec::new()) };
+        match app::apply(connection, order_id, command, self.deadlines).await {
             // Refusing it takes back what it has just done: the whole transaction is rolled back.
-            Ok((stored, _)) if stored.order.payment_id != payment_id => Err(HandleError::poison(format!(
-                "field payment_id is {payment_id}, which is not the payment of order {order_id}"
-            ))),
+            Ok((stored, _)) if payment_id.is_some_and(|id| id != stored.order.payment_id) => {
+                Err(HandleError::poison(format!("field payment_id is not the payment of order {order_id}")))
+            }
             Ok((_, told)) => Ok(told),
             Err(Error::Sql(error)) => Err(error.into()),
             // An answer about an order that this database does not know.
@@ -62,11 +90,86 @@ impl Handler for PaymentResults {
     }
 }
 
+fn answer(message: &Message) -> Result<Option<Answer>, HandleError> {
+    let of_stock = |order_id: &str, command| {
+        Ok(Answer { order_id: uuid("order_id", order_id)?, payment_id: None, command })
+    };
+    let of_payment = |order_id: &str, payment_id: &str, command| {
+        let payment_id = Some(uuid("payment_id", payment_id)?);
+        Ok::<_, HandleError>(Answer { order_id: uuid("order_id", order_id)?, payment_id, command })
+    };
+    let answer: Result<Answer, HandleError> = if message.is::<StockReserved>() {
+        of_stock(&message.decode::<StockReserved>()?.order_id, Command::StockReserved)
+    } else if message.is::<StockRejected>() {
+        let rejected: StockRejected = message.decode()?;
+        of_stock(&rejected.order_id, Command::StockRejected(rejection(rejected.rejection())?))
+    } else if message.is::<StockReleased>() {
+        of_stock(&message.decode::<StockReleased>()?.order_id, Command::StockReleased)
+    } else if message.is::<ShipmentScheduled>() {
+        let scheduled: ShipmentScheduled = message.decode()?;
+        let order_id = scheduled.order_id.clone();
+        of_stock(&order_id, Command::ShipmentScheduled(shipment(scheduled)?))
+    } else if message.is::<CommitFailed>() {
+        of_stock(&message.decode::<CommitFailed>()?.order_id, Command::CommitFailed)
+    } else if message.is::<PaymentSucceeded>() {
+        let PaymentSucceeded { payment_id, order_id } = message.decode()?;
+        of_payment(&order_id, &payment_id, Command::PaymentSucceeded)
+    } else if message.is::<PaymentFailed>() {
+        let failed: PaymentFailed = message.decode()?;
+        let command = Command::PaymentFailed(failure(failed.failure())?);
+        of_payment(&failed.order_id, &failed.payment_id, command)
+    } else if message.is::<PaymentRefunded>() {
+        let PaymentRefunded { payment_id, order_id, amount } = message.decode()?;
+        let minor = amount.map_or(0, |amount| amount.minor);
+        if minor < 0 {
+            return Err(HandleError::poison("field amount.minor is negative"));
+        }
+        of_payment(&order_id, &payment_id, Command::PaymentRefunded { minor })
+    } else {
+        return Ok(None);
+    };
+    answer.map(Some)
+}
+
+/// Takes a product into this service's own view of the catalogue, unless it knows a newer one.
+async fn product(connection: &mut PgConnection, product: ProductUpserted) -> Result<(), HandleError> {
+    if !domain::is_external_id(&product.product_id) {
+        return Err(HandleError::poison("field product_id must be 1 to 64 of A-Z a-z 0-9 . _ -"));
+    }
+    let price = product.price.filter(|price| price.minor > 0 && price.currency.len() == 3);
+    let price = price.ok_or_else(|| HandleError::poison("field price is missing or no price"))?;
+    if product.version < 1 {
+        return Err(HandleError::poison("field version must be at least 1"));
+    }
+    let offer =
+        Offer { price: Money { currency: price.currency, minor: price.minor }, archived: product.archived };
+    store::offer(connection, &product.product_id, &product.name, product.version, &offer).await?;
+    Ok(())
+}
+
+fn shipment(scheduled: ShipmentScheduled) -> Result<Shipment, HandleError> {
+    let at = scheduled.ship_time.ok_or_else(|| HandleError::poison("field ship_time is missing"))?;
+    let nanos = i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanos);
+    let ship_time = OffsetDateTime::from_unix_timestamp_nanos(nanos)
+        .map_err(|_| HandleError::poison("field ship_time is out of range"))?;
+    let shipment_id = uuid("shipment_id", &scheduled.shipment_id)?;
+    Ok(Shipment { shipment_id, carrier: scheduled.carrier, ship_time })
+}
+
 fn uuid(field: &str, value: &str) -> Result<Uuid, HandleError> {
     Uuid::parse_str(value).map_err(|_| HandleError::poison(format!("field {field} is no UUID")))
 }
 
-fn reason(failure: PaymentFailure) -> Result<Reason, HandleError> {
+fn rejection(rejection: StockRejection) -> Result<Reason, HandleError> {
+    match rejection {
+        StockRejection::OutOfStock => Ok(Reason::OutOfStock),
+        StockRejection::NotSold => Ok(Reason::NotSold),
+        StockRejection::Expired => Ok(Reason::StockExpired),
+        StockRejection::Unspecified => Err(HandleError::poison("field rejection is unknown or unspecified")),
+    }
+}
+
+fn failure(failure: PaymentFailure) -> Result<Reason, HandleError> {
     match failure {
         PaymentFailure::Declined => Ok(Reason::PaymentDeclined),
         PaymentFailure::InsufficientFunds => Ok(Reason::InsufficientFunds),

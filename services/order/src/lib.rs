@@ -1,4 +1,4 @@
-//! The order service: takes orders, asks for their payment, and decides each by the answers.
+//! The order service: takes orders, asks for their stock and their payment, and decides each by the answers.
 //!
 //! An order is event-sourced: `order_events` is the truth, `orders` the view, and both are written together with the
 //! events for the other services in one transaction.
@@ -6,10 +6,12 @@
 pub mod api;
 pub mod app;
 mod config;
+mod deadlines;
 pub mod domain;
 mod error;
 mod handlers;
 mod messages;
+pub mod rebuild;
 mod store;
 mod watch;
 
@@ -26,10 +28,15 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use config::Config;
+pub use config::{Config, DeadlineArgs};
 pub use error::Error;
 
-use crate::{api::Api, app::Orders, handlers::PaymentResults, watch::Watchers};
+use crate::{
+    api::Api,
+    app::{Deadlines, Orders},
+    handlers::Results,
+    watch::Watchers,
+};
 
 /// Requests are small: 1,000 items take about 100 kB.
 const MAX_REQUEST_BYTES: usize = 1024 * 1024;
@@ -58,8 +65,10 @@ impl App for OrderService {
         let grants = format!(
             "grant select on _sqlx_migrations to {app}, {audit};
              grant select, insert on order_events to {app};
-             grant select, insert, update on orders to {app};
-             grant select on order_events, orders to {audit};"
+             grant select, insert, update on products to {app};
+             grant select on order_events, products to {audit};
+             {}",
+            grants_on_orders(&app, &audit)
         );
         sqlx::raw_sql(AssertSqlSafe(grants)).execute(pool).await.context("grant")?;
         Ok(())
@@ -78,13 +87,14 @@ impl App for OrderService {
         metrics: &Metrics,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let orders = Orders::new(pool.clone(), config.payment_deadline);
-        let watchers = Watchers::new(orders.clone(), shutdown);
+        let orders = Orders::new(pool.clone(), config.deadlines.into());
+        let watchers = Watchers::new(pool.clone(), config.max_watchers, shutdown);
         let metrics = metrics.register(consumer::Metrics::register);
         Ok(Self { config: config.clone(), pool, orders, watchers, metrics })
     }
 
     fn routes(self: Arc<Self>) -> Routes {
+        self.watchers.start(self.config.kafka.clone());
         let api = Api::new(self.orders.clone(), self.watchers.clone());
         Routes::new(OrderServiceServer::new(api).max_decoding_message_size(MAX_REQUEST_BYTES))
     }
@@ -98,12 +108,30 @@ impl App for OrderService {
             subscription: handlers::SUBSCRIPTION,
             kafka: self.config.kafka.clone(),
             pool: self.pool.clone(),
-            handler: PaymentResults,
+            handler: Results { deadlines: Deadlines::from(self.config.deadlines) },
             after_commit: Arc::new(Notify::new()),
             heartbeat,
             metrics: self.metrics.clone(),
             version: env!("CARGO_PKG_VERSION"),
         };
-        Ok(consumer.run(shutdown).await?)
+        let ended = shutdown.child_token();
+        let deadlines = deadlines::keep(&self.orders, &self.pool, &self.config.kafka, ended.clone());
+        let consumer = async {
+            let outcome = consumer.run(shutdown).await;
+            ended.cancel();
+            outcome
+        };
+        let ((), consumed) = tokio::join!(deadlines, consumer);
+        Ok(consumed?)
     }
+}
+
+/// The rights on the view, also on a rebuilt one. Only the service itself reads payment tokens.
+fn grants_on_orders(app: &str, audit: &str) -> String {
+    format!(
+        "grant select, insert, update on orders to {app};
+         grant select (order_id, customer_id, status, status_reason, attention, version, items, currency, total_minor,
+             payment_id, stock, payment, outcome, attempts, deadline, shipment, request_id, request_hash, created_at,
+             updated_at) on orders to {audit};"
+    )
 }

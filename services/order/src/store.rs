@@ -1,11 +1,16 @@
 //! Orders in PostgreSQL: free functions over a connection, so that they compose in one transaction.
 
+mod names;
+mod rows;
+
+use std::collections::HashMap;
+
 use serde_json::Value;
-use sqlx::{FromRow, PgConnection, Row, postgres::PgRow, types::Json};
+use sqlx::{FromRow, PgConnection, Row, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::domain::{Event, Item, Money, Order, Reason, Status};
+use crate::domain::{Event, Money, Offer, Order, PaymentToken, Status};
 
 /// A page ends before its items, as JSON, have more bytes than this, unless they are one order's. A client's library
 /// takes 4 MiB.
@@ -20,6 +25,8 @@ pub struct StoredOrder {
     pub created_at: OffsetDateTime,
     /// When its last event happened.
     pub updated_at: OffsetDateTime,
+    /// Until when the next answer is waited for.
+    pub deadline: Option<OffsetDateTime>,
 }
 
 /// An event as it is stored.
@@ -63,58 +70,74 @@ pub struct Page {
 /// Inserts a new order; false where its request id has been used by this customer.
 pub async fn insert(
     connection: &mut PgConnection,
-    order: &Order,
+    stored: &StoredOrder,
+    token: &PaymentToken,
     request: Option<&Request>,
-    at: OffsetDateTime,
 ) -> sqlx::Result<bool> {
+    let order = &stored.order;
     let inserted = sqlx::query(include_str!("sql/insert_order.sql"))
         .bind(order.id)
         .bind(&order.customer_id)
         .bind(order.status.name())
-        .bind(order.reason.map(Reason::name))
         .bind(order.version)
         .bind(Json(&order.items))
         .bind(&order.total.currency)
         .bind(order.total.minor)
         .bind(order.payment_id)
+        .bind(order.stock.name())
+        .bind(order.payment.name())
+        .bind(token.expose())
         .bind(request.map(|request| request.id))
         .bind(request.map(|request| &request.hash))
-        .bind(at)
+        .bind(stored.deadline)
+        .bind(stored.created_at)
         .execute(connection)
         .await?;
     Ok(inserted.rows_affected() == 1)
 }
 
-/// Writes an order's new state.
-pub async fn update(connection: &mut PgConnection, order: &Order, at: OffsetDateTime) -> sqlx::Result<()> {
-    sqlx::query(include_str!("sql/update_order.sql"))
+/// Writes an order's new state over an older version of it; fails where that is not what is stored.
+pub async fn update(connection: &mut PgConnection, stored: &StoredOrder, before: i32) -> sqlx::Result<()> {
+    let order = &stored.order;
+    let updated = sqlx::query(include_str!("sql/update_order.sql"))
         .bind(order.id)
+        .bind(before)
         .bind(order.status.name())
-        .bind(order.reason.map(Reason::name))
+        .bind(order.reason.map(|reason| reason.name()))
+        .bind(order.attention.map(|reason| reason.name()))
         .bind(order.version)
-        .bind(at)
+        .bind(order.stock.name())
+        .bind(order.payment.name())
+        .bind(order.shipment.as_ref().map(Json))
+        .bind(order.outcome.map(|outcome| outcome.name()))
+        .bind(order.repeats)
+        .bind(stored.deadline)
+        .bind(stored.updated_at)
         .execute(connection)
         .await?;
-    Ok(())
+    if updated.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
 }
 
-/// Appends events, the first of them as this version.
+/// Appends events. One whose version is there already fails: two writers of one version cannot both commit.
 pub async fn append(
     connection: &mut PgConnection,
     order_id: Uuid,
-    first_version: i32,
-    events: &[Event],
-    at: OffsetDateTime,
+    events: &[StoredEvent],
 ) -> sqlx::Result<()> {
-    let versions: Vec<i32> = (first_version..).take(events.len()).collect();
-    let names: Vec<&str> = events.iter().map(Event::name).collect();
-    let data: Vec<Json<Value>> = events.iter().map(data).collect::<sqlx::Result<_>>()?;
+    let versions: Vec<i32> = events.iter().map(|stored| stored.version).collect();
+    let names: Vec<&str> = events.iter().map(|stored| stored.event.name()).collect();
+    let data: Vec<Json<Value>> = events
+        .iter()
+        .map(|stored| stored.event.data().map(Json).map_err(|error| sqlx::Error::Encode(error.into())))
+        .collect::<sqlx::Result<_>>()?;
+    let times: Vec<OffsetDateTime> = events.iter().map(|stored| stored.occurred_at).collect();
     sqlx::query(include_str!("sql/append_events.sql"))
         .bind(order_id)
         .bind(versions)
         .bind(names)
+        .bind(Event::SCHEMA)
         .bind(data)
-        .bind(at)
+        .bind(times)
         .execute(connection)
         .await?;
     Ok(())
@@ -125,9 +148,16 @@ pub async fn get(connection: &mut PgConnection, order_id: Uuid) -> sqlx::Result<
     sqlx::query_as(include_str!("sql/get_order.sql")).bind(order_id).fetch_optional(connection).await
 }
 
-/// Reads an order and locks it until the transaction ends.
-pub async fn lock(connection: &mut PgConnection, order_id: Uuid) -> sqlx::Result<Option<StoredOrder>> {
-    sqlx::query_as(include_str!("sql/lock_order.sql")).bind(order_id).fetch_optional(connection).await
+/// Reads an order and locks it until the transaction ends, with its payment token as long as that is kept.
+pub async fn lock(
+    connection: &mut PgConnection,
+    order_id: Uuid,
+) -> sqlx::Result<Option<(StoredOrder, Option<PaymentToken>)>> {
+    let row =
+        sqlx::query(include_str!("sql/lock_order.sql")).bind(order_id).fetch_optional(connection).await?;
+    let Some(row) = row else { return Ok(None) };
+    let token: Option<String> = row.try_get("payment_token")?;
+    Ok(Some((StoredOrder::from_row(&row)?, token.map(PaymentToken::new))))
 }
 
 /// The order that a request id of this customer has made, and the hash of that request.
@@ -173,96 +203,52 @@ pub async fn history(connection: &mut PgConnection, order_id: Uuid) -> sqlx::Res
     sqlx::query_as(include_str!("sql/history.sql")).bind(order_id).fetch_all(connection).await
 }
 
-fn data(event: &Event) -> sqlx::Result<Json<Value>> {
-    let mut stored = serde_json::to_value(event).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    Ok(Json(stored["data"].take()))
+/// Locks at most `limit` orders whose deadline has passed at `horizon`, which nobody else has locked.
+pub async fn lock_overdue(
+    connection: &mut PgConnection,
+    horizon: OffsetDateTime,
+    limit: i64,
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar(include_str!("sql/lock_overdue.sql"))
+        .bind(horizon)
+        .bind(limit)
+        .fetch_all(connection)
+        .await
 }
 
-impl FromRow<'_, PgRow> for StoredOrder {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let status: String = row.try_get("status")?;
-        let reason: Option<String> = row.try_get("status_reason")?;
-        let Json(items): Json<Vec<Item>> = row.try_get("items")?;
-        let order = Order {
-            id: row.try_get("order_id")?,
-            customer_id: row.try_get("customer_id")?,
-            status: Status::parse(&status).ok_or_else(|| unknown("status", status))?,
-            reason: reason
-                .map(|name| Reason::parse(&name).ok_or_else(|| unknown("status_reason", name)))
-                .transpose()?,
-            version: row.try_get("version")?,
-            items,
-            total: Money { currency: row.try_get("currency")?, minor: row.try_get("total_minor")? },
-            payment_id: row.try_get("payment_id")?,
-        };
-        Ok(Self { order, created_at: row.try_get("created_at")?, updated_at: row.try_get("updated_at")? })
-    }
+/// What is known of these products.
+pub async fn offers(
+    connection: &mut PgConnection,
+    product_ids: &[&str],
+) -> sqlx::Result<HashMap<String, Offer>> {
+    let rows: Vec<(String, String, i64, bool)> = sqlx::query_as(
+        "select product_id, currency, price_minor, archived from products where product_id = any($1)",
+    )
+    .bind(product_ids)
+    .fetch_all(connection)
+    .await?;
+    let offers = rows.into_iter().map(|(product_id, currency, minor, archived)| {
+        (product_id, Offer { price: Money { currency, minor }, archived })
+    });
+    Ok(offers.collect())
 }
 
-impl FromRow<'_, PgRow> for StoredEvent {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let event: String = row.try_get("event")?;
-        let Json(data): Json<Value> = row.try_get("data")?;
-        let event = serde_json::from_value(serde_json::json!({ "event": event, "data": data }))
-            .map_err(|error| sqlx::Error::ColumnDecode { index: "event".into(), source: error.into() })?;
-        Ok(Self { version: row.try_get("version")?, event, occurred_at: row.try_get("occurred_at")? })
-    }
-}
-
-fn unknown(column: &str, value: String) -> sqlx::Error {
-    sqlx::Error::ColumnDecode { index: column.into(), source: format!("unknown value {value}").into() }
-}
-
-impl Status {
-    const NAMES: [(Self, &'static str); 8] = [
-        (Self::Pending, "PENDING"),
-        (Self::StockReserved, "STOCK_RESERVED"),
-        (Self::Paid, "PAID"),
-        (Self::Confirmed, "CONFIRMED"),
-        (Self::Compensating, "COMPENSATING"),
-        (Self::Rejected, "REJECTED"),
-        (Self::Cancelled, "CANCELLED"),
-        (Self::NeedsAttention, "NEEDS_ATTENTION"),
-    ];
-
-    fn name(self) -> &'static str {
-        Self::NAMES[self as usize].1
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(status, _)| *status)
-    }
-}
-
-impl Reason {
-    const NAMES: [(Self, &'static str); 4] = [
-        (Self::PaymentDeclined, "PAYMENT_DECLINED"),
-        (Self::InsufficientFunds, "INSUFFICIENT_FUNDS"),
-        (Self::PaymentExpired, "PAYMENT_EXPIRED"),
-        (Self::CancelledByCustomer, "CANCELLED_BY_CUSTOMER"),
-    ];
-
-    fn name(self) -> &'static str {
-        Self::NAMES[self as usize].1
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(reason, _)| *reason)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_stand_in_the_order_of_the_variants() {
-        for (status, name) in Status::NAMES {
-            assert_eq!((status.name(), Status::parse(name)), (name, Some(status)));
-        }
-        for (reason, name) in Reason::NAMES {
-            assert_eq!((reason.name(), Reason::parse(name)), (name, Some(reason)));
-            assert_eq!(serde_json::to_value(reason).expect("serializes"), name);
-        }
-    }
+/// Takes a product in, unless the same or a newer version of it is known.
+pub async fn offer(
+    connection: &mut PgConnection,
+    product_id: &str,
+    name: &str,
+    version: i32,
+    offer: &Offer,
+) -> sqlx::Result<()> {
+    sqlx::query(include_str!("sql/upsert_product.sql"))
+        .bind(product_id)
+        .bind(name)
+        .bind(version)
+        .bind(&offer.price.currency)
+        .bind(offer.price.minor)
+        .bind(offer.archived)
+        .execute(connection)
+        .await?;
+    Ok(())
 }

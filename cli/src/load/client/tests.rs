@@ -4,7 +4,8 @@ use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use proto::order::v1::{
     CancelOrderRequest, CancelOrderResponse, CreateOrderResponse, GetOrderRequest, GetOrderResponse,
-    ListOrdersRequest, ListOrdersResponse, Order, WatchOrderRequest, WatchOrderResponse,
+    ListOrdersRequest, ListOrdersResponse, Order, ResolveOrderRequest, ResolveOrderResponse,
+    WatchOrderRequest, WatchOrderResponse,
     order_service_server::{OrderService, OrderServiceServer},
 };
 use tokio::{net::TcpListener, sync::Mutex};
@@ -38,17 +39,7 @@ impl OrderService for Scripted {
         request: Request<CreateOrderRequest>,
     ) -> Result<Response<CreateOrderResponse>, Status> {
         self.0.request_ids.lock().await.push(request.into_inner().request_id);
-        let answer = self.0.answers.lock().await.pop_front();
-        match answer {
-            Some(Answer::Order(id)) => {
-                let order = Order { order_id: id.to_string(), ..Order::default() };
-                Ok(Response::new(CreateOrderResponse { order: Some(order) }))
-            }
-            Some(Answer::Code(code)) => Err(Status::new(code, "scripted")),
-            Some(Answer::Never) => std::future::pending().await,
-            Some(Answer::Panic) => panic!("scripted"),
-            None => Err(Status::internal("one call too many")),
-        }
+        Ok(Response::new(CreateOrderResponse { order: Some(self.answer().await?) }))
     }
 
     async fn get_order(&self, _: Request<GetOrderRequest>) -> Result<Response<GetOrderResponse>, Status> {
@@ -66,6 +57,13 @@ impl OrderService for Scripted {
         &self,
         _: Request<CancelOrderRequest>,
     ) -> Result<Response<CancelOrderResponse>, Status> {
+        Ok(Response::new(CancelOrderResponse { order: Some(self.answer().await?) }))
+    }
+
+    async fn resolve_order(
+        &self,
+        _: Request<ResolveOrderRequest>,
+    ) -> Result<Response<ResolveOrderResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 
@@ -74,6 +72,19 @@ impl OrderService for Scripted {
         _: Request<WatchOrderRequest>,
     ) -> Result<Response<Self::WatchOrderStream>, Status> {
         Err(Status::unimplemented(""))
+    }
+}
+
+impl Scripted {
+    async fn answer(&self) -> Result<Order, Status> {
+        let answer = self.0.answers.lock().await.pop_front();
+        match answer {
+            Some(Answer::Order(id)) => Ok(Order { order_id: id.to_string(), ..Order::default() }),
+            Some(Answer::Code(code)) => Err(Status::new(code, "scripted")),
+            Some(Answer::Never) => std::future::pending().await,
+            Some(Answer::Panic) => panic!("scripted"),
+            None => Err(Status::internal("one call too many")),
+        }
     }
 }
 
@@ -92,7 +103,7 @@ async fn place(
     address: SocketAddr,
     deadline: Duration,
     give_up: Duration,
-) -> anyhow::Result<(Placed, Vec<Code>)> {
+) -> anyhow::Result<(Ended<Uuid>, Vec<Code>)> {
     let client = Client::new(&format!("http://{address}"), 2, deadline, give_up)?;
     let request =
         CreateOrderRequest { request_id: Uuid::new_v4().to_string(), ..CreateOrderRequest::default() };
@@ -107,7 +118,7 @@ async fn repeats_the_same_request_id_until_the_answer_is_known() -> anyhow::Resu
     let answers = [Answer::Code(Code::Unavailable), Answer::Never, Answer::Panic, Answer::Order(order)];
     let (address, script) = start(&answers).await?;
     let (placed, codes) = place(address, Duration::from_millis(300), Duration::from_secs(60)).await?;
-    assert_eq!(placed, Placed::Accepted(order));
+    assert_eq!(placed, Ended::Accepted(order));
     assert_eq!(codes, [Code::Unavailable, Code::DeadlineExceeded, Code::Unavailable]);
     let ids = script.request_ids.lock().await;
     assert_eq!(ids.len(), 4);
@@ -119,7 +130,7 @@ async fn repeats_the_same_request_id_until_the_answer_is_known() -> anyhow::Resu
 async fn does_not_repeat_a_refusal() -> anyhow::Result<()> {
     let (address, script) = start(&[Answer::Code(Code::InvalidArgument)]).await?;
     let (placed, codes) = place(address, Duration::from_secs(30), Duration::from_secs(60)).await?;
-    assert_eq!((placed, codes), (Placed::Rejected(Code::InvalidArgument), vec![Code::InvalidArgument]));
+    assert_eq!((placed, codes), (Ended::Rejected(Code::InvalidArgument), vec![Code::InvalidArgument]));
     assert_eq!(script.request_ids.lock().await.len(), 1);
     Ok(())
 }
@@ -128,7 +139,25 @@ async fn does_not_repeat_a_refusal() -> anyhow::Result<()> {
 async fn gives_up_on_a_service_that_is_gone() -> anyhow::Result<()> {
     let address = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
     let (placed, codes) = place(address, Duration::from_secs(30), Duration::from_millis(200)).await?;
-    assert_eq!(placed, Placed::GaveUp);
+    assert_eq!(placed, Ended::GaveUp);
     assert!(!codes.is_empty() && codes.iter().all(|code| *code == Code::Unavailable), "{codes:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn cancels_until_the_answer_is_known_which_may_be_too_late() -> anyhow::Result<()> {
+    let order = Uuid::now_v7();
+    let unavailable = Answer::Code(Code::Unavailable);
+    for (last, ended, failures) in [
+        (Answer::Order(order), Ended::Accepted(()), 2),
+        (Answer::Code(Code::FailedPrecondition), Ended::Rejected(Code::FailedPrecondition), 3),
+    ] {
+        let (address, _) = start(&[unavailable, Answer::Panic, last]).await?;
+        let patience = Duration::from_secs(60);
+        let client = Client::new(&format!("http://{address}"), 1, patience, patience)?;
+        let mut failed = 0;
+        assert_eq!(client.cancel(order, |_| failed += 1).await, ended);
+        assert_eq!(failed, failures);
+    }
     Ok(())
 }

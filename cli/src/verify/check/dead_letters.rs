@@ -33,7 +33,8 @@ fn holds(facts: &Facts, invariant: &mut Invariant) {
         facts.dead_letters.iter().map(|letter| ((letter.group, letter.id), letter)).collect();
     let holds: HashMap<Key<'_>, &Hold> = facts.holds.iter().map(|hold| (hold.key(), hold)).collect();
     let mut first: HashMap<Key<'_>, &DeadLetter> = HashMap::new();
-    for letter in facts.dead_letters.iter().filter(|letter| letter.state.is_open()) {
+    // What was given up has had its turn: nothing waits for it.
+    for letter in facts.dead_letters.iter().filter(|letter| letter.state.is_open() && !letter.undelivered) {
         let Some(key) = letter.key() else { continue };
         let known = first.entry(key).or_insert(letter);
         if letter.seq < known.seq {

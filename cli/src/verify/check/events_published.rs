@@ -1,19 +1,23 @@
 //! The topics hold the records that the persisted truth has caused, and no other.
 
-use std::collections::{HashMap, HashSet};
-
-use uuid::Uuid;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::verify::{
     expected,
-    facts::{EventType, Facts, Source, Topic, millis_of},
+    facts::{EventType, Facts, Key, Source, Topic, millis_of},
     report::Invariant,
+    saga::steps,
 };
 
-type Identity = (Topic, Source, Uuid, i64);
+type Identity = (Topic, Source, Key, i64);
 
 struct Wanted {
     types: &'static [EventType],
+    /// Its record is not older than this, in milliseconds since 1970.
+    since_ms: i64,
     found: bool,
 }
 
@@ -22,7 +26,7 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
     invariant.checked = wanted.len() as u64;
     let mut phantoms = HashSet::new();
     for record in &facts.log.records {
-        let at = (record.topic, record.source, record.key, record.sequence);
+        let at = (record.topic, record.source, record.key.clone(), record.sequence);
         let problem = match wanted.get_mut(&at) {
             Some(wanted) if wanted.types.contains(&record.event_type) => {
                 wanted.found = true;
@@ -34,7 +38,7 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
         // A phantom is one, however often it was repeated.
         if phantoms.insert(record.id) {
             let (partition, offset) = (record.partition, record.offset);
-            invariant.offend(subject(at), format_args!("phantom at {partition}/{offset}: {problem}"));
+            invariant.offend(subject(&at), format_args!("phantom at {partition}/{offset}: {problem}"));
         }
     }
     for stray in &facts.log.strays {
@@ -43,11 +47,10 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
     }
     let mut unknown = 0_u64;
     for (at, wanted) in wanted.iter().filter(|(_, wanted)| !wanted.found) {
-        // Its record is not older than its order.
-        if millis_of(at.2) < facts.log.kept_since(at.0, at.2) {
+        if wanted.since_ms < facts.log.kept_since(at.0, &at.2) {
             unknown += 1;
         } else {
-            invariant.offend(subject(*at), format_args!("missing {}", names(wanted.types)));
+            invariant.offend(subject(at), format_args!("missing {}", names(wanted.types)));
         }
     }
     if unknown > 0 {
@@ -60,16 +63,32 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
 
 fn wanted(facts: &Facts) -> HashMap<Identity, Wanted> {
     let mut wanted = HashMap::with_capacity(facts.order_events.len() * 2);
-    for event in &facts.order_events {
-        for (topic, types) in expected::of_order_event(event.kind) {
-            let at = (*topic, Source::Order, event.order_id, i64::from(event.version));
-            wanted.insert(at, Wanted { types, found: false });
+    let mut want = |(topic, version, types), source, key, since_ms| {
+        wanted.insert((topic, source, key, i64::from(version)), Wanted { types, since_ms, found: false });
+    };
+    // No record of an order is older than the order.
+    for (before, event) in steps(&facts.order_events) {
+        let id = event.order_id;
+        for (topic, types) in expected::of_order_event(&before, event) {
+            want((topic, event.version, types), Source::Order, Key::Order(id), millis_of(id));
+        }
+    }
+    for reservation in &facts.reservations {
+        let id = reservation.order_id;
+        for record in expected::of_reservation(reservation) {
+            want(record, Source::Inventory, Key::Order(id), millis_of(id));
         }
     }
     for payment in &facts.payments {
-        for (topic, version, types) in expected::of_payment(payment) {
-            let at = (topic, Source::Billing, payment.order_id, i64::from(version));
-            wanted.insert(at, Wanted { types, found: false });
+        let id = payment.order_id;
+        let results = facts.log.of_key(Topic::PaymentResults, &Key::Order(id));
+        for record in expected::of_payment(payment, results) {
+            want(record, Source::Billing, Key::Order(id), millis_of(id));
+        }
+    }
+    for (id, product) in &facts.products {
+        for (record, since_ms) in product.listed.iter().flat_map(expected::of_product) {
+            want(record, Source::Inventory, Key::Product(Arc::clone(id)), since_ms);
         }
     }
     wanted
@@ -79,6 +98,7 @@ fn names(types: &[EventType]) -> String {
     types.iter().map(|name| name.name()).collect::<Vec<_>>().join(" or ")
 }
 
-fn subject((topic, source, key, sequence): Identity) -> String {
-    format!("order {key} in {topic} from {source} sequence {sequence}")
+fn subject((topic, source, key, sequence): &Identity) -> String {
+    let what = key.noun();
+    format!("{what} {key} in {topic} from {source} sequence {sequence}")
 }

@@ -1,11 +1,12 @@
-//! Every outcome and every receipt was told once, and the e-mails among them were sent.
+//! Every outcome, every shipment and every movement of money was told once, and the e-mails among them were sent.
 
 use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
 use crate::verify::{
-    facts::{Facts, NotificationKind, OrderStatus},
+    expected,
+    facts::{Facts, NotificationKind, NotificationStatus},
     report::Invariant,
 };
 
@@ -14,7 +15,7 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
     invariant.checked = wanted.len() as u64;
     let mut told = HashSet::with_capacity(wanted.len());
     let mut message_ids = HashSet::new();
-    let mut repeats = 0;
+    let (mut repeats, mut given_up) = (0, 0_u64);
     for notification in &facts.notifications {
         let subject = format!(
             "notification {} ({} of order {})",
@@ -28,13 +29,15 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
             }),
         }
         invariant.expect(told.insert(at), &subject, || "is the second of its kind".to_owned());
-        invariant.expect(notification.delivered, &subject, || "is not delivered".to_owned());
+        let status = notification.status;
+        given_up += u64::from(status == NotificationStatus::GivenUp);
+        let is_open = status == NotificationStatus::Pending;
+        invariant.expect(!is_open, &subject, || "is not delivered".to_owned());
         if notification.email {
             let message_id = format!("{}@orderly", notification.id);
             let sent = facts.mails.get(&message_id).copied().unwrap_or(0);
-            invariant.expect(sent > 0 || !notification.delivered, &subject, || {
-                "its e-mail was never sent".to_owned()
-            });
+            let is_due = status == NotificationStatus::Delivered;
+            invariant.expect(sent > 0 || !is_due, &subject, || "its e-mail was never sent".to_owned());
             repeats += sent.saturating_sub(1);
             message_ids.insert(message_id);
         }
@@ -45,6 +48,11 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
     for message_id in facts.mails.keys().filter(|id| !message_ids.contains(*id)) {
         invariant.offend(format_args!("e-mail {message_id}"), "no notification has caused it");
     }
+    match given_up {
+        0 => {}
+        1 => invariant.note("1 notification was given up: its channel would not take it"),
+        n => invariant.note(format!("{n} notifications were given up: their channels would not take them")),
+    }
     if repeats > 0 {
         invariant.note(format!(
             "{repeats} e-mails are repeats, with the Message-ID of the first; nothing promises otherwise"
@@ -54,17 +62,12 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
 
 /// What is to be told, and to whom.
 fn wanted(facts: &Facts) -> HashMap<(Uuid, NotificationKind), &str> {
-    let outcomes = facts.orders.iter().filter_map(|(id, order)| {
-        let kind = match order.status {
-            OrderStatus::Confirmed => NotificationKind::OrderConfirmed,
-            OrderStatus::Rejected => NotificationKind::OrderRejected,
-            OrderStatus::Cancelled => NotificationKind::OrderCancelled,
-            _ => return None,
-        };
-        Some(((*id, kind), order.customer_id.as_str()))
+    let of_orders = facts.order_events.iter().filter_map(|event| {
+        let order = facts.orders.get(&event.order_id)?;
+        Some(((event.order_id, expected::told(event)?), order.customer_id.as_str()))
     });
     let charged = facts.payments.iter().filter(|payment| payment.reference.is_some());
     let receipts = charged
         .map(|payment| ((payment.order_id, NotificationKind::PaymentReceipt), payment.customer_id.as_str()));
-    outcomes.chain(receipts).collect()
+    of_orders.chain(receipts).collect()
 }

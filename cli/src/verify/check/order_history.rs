@@ -1,12 +1,14 @@
-//! The events of every order are 1..n without a gap, and folding them gives the row of `orders`.
+//! The events of every order are 1..n without a gap, each fits what was before it, and together they give the row of
+//! `orders`.
 
 use std::collections::HashSet;
 
 use uuid::Uuid;
 
 use crate::verify::{
-    facts::{Facts, Order, OrderEvent, OrderEventKind, OrderStatus},
+    facts::{Facts, Order, OrderEvent, OrderEventKind, OrderStatus, PaymentLeg, StockLeg},
     report::Invariant,
+    saga::{Saga, steps},
 };
 
 pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
@@ -17,7 +19,7 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
         with_history.insert(order_id);
         let problem = match facts.orders.get(&order_id) {
             None => Err(format!("has {} events and no row in orders", events.len())),
-            Some(order) => fold(events).and_then(|folded| compare(&folded, events, order)),
+            Some(order) => unbroken(events).and_then(|()| compare(&Saga::of(events), events.len(), order)),
         };
         if let Err(problem) = problem {
             invariant.offend(format_args!("order {order_id}"), problem);
@@ -27,67 +29,86 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
         invariant.checked += 1;
         invariant.offend(format_args!("order {order_id}"), "has a row in orders and no event");
     }
-    let parked = facts.orders.values().filter(|order| order.status == OrderStatus::NeedsAttention).count();
-    if parked > 0 {
-        invariant.note(format!("{parked} orders wait for an operator (NEEDS_ATTENTION)"));
-    }
 }
 
-struct Folded<'a> {
-    status: OrderStatus,
-    reason: Option<&'a str>,
-}
-
-fn fold(events: &[OrderEvent]) -> Result<Folded<'_>, String> {
-    let mut state: Option<Folded<'_>> = None;
-    for (event, version) in events.iter().zip(1..) {
+fn unbroken(events: &[OrderEvent]) -> Result<(), String> {
+    for ((before, event), version) in steps(events).zip(1..) {
         if event.version != version {
             return Err(format!("version {version} is missing, {} follows", event.version));
         }
-        state = Some(evolve(state, event).map_err(|problem| format!("version {version}: {problem}"))?);
-    }
-    state.ok_or_else(|| "has no event".to_owned())
-}
-
-fn evolve<'a>(state: Option<Folded<'a>>, event: &'a OrderEvent) -> Result<Folded<'a>, String> {
-    let Some(before) = state else {
-        return match event.kind {
-            OrderEventKind::Placed => Ok(Folded { status: OrderStatus::Pending, reason: None }),
-            other => Err(format!("{other} before OrderPlaced")),
-        };
-    };
-    let status = match event.kind {
-        OrderEventKind::Placed => return Err("OrderPlaced again".to_owned()),
-        OrderEventKind::LatePaymentFound => before.status,
-        _ if matches!(before.status, OrderStatus::Rejected | OrderStatus::Cancelled) => {
-            return Err(format!("{} after {}", event.kind, before.status));
+        if !fits(&before, event, version) {
+            let (status, stock, payment) = (before.status, before.stock, before.payment);
+            let was = format!("it is {status}, its stock {stock}, its payment {payment}");
+            return Err(format!("version {version} is {} where {was}", event.kind));
         }
-        OrderEventKind::PaymentSucceeded => OrderStatus::Paid,
-        OrderEventKind::Confirmed => OrderStatus::Confirmed,
-        OrderEventKind::Rejected => OrderStatus::Rejected,
-        OrderEventKind::CancellationRequested => OrderStatus::Compensating,
-        OrderEventKind::Cancelled => OrderStatus::Cancelled,
-    };
-    Ok(Folded { status, reason: event.reason.as_deref().or(before.reason) })
+    }
+    Ok(())
 }
 
-fn compare(folded: &Folded<'_>, events: &[OrderEvent], order: &Order) -> Result<(), String> {
+/// Whether an event may follow: each answer where it is waited for, and an end where nothing is.
+fn fits(before: &Saga<'_>, event: &OrderEvent, version: i32) -> bool {
+    use OrderStatus::{Cancelled, Compensating, Confirmed, NeedsAttention, Paid, Pending, Rejected};
+    let has_ended = matches!(before.status, Rejected | Cancelled);
+    if version == 1 {
+        return event.kind == OrderEventKind::Placed;
+    }
+    match event.kind {
+        OrderEventKind::Placed => false,
+        OrderEventKind::StockReserved => before.status == Pending && before.stock == StockLeg::Requested,
+        OrderEventKind::PaymentSucceeded => before.payment == PaymentLeg::Requested,
+        OrderEventKind::Confirmed => before.status == Paid,
+        OrderEventKind::ShipmentScheduled => {
+            matches!(before.status, Confirmed | NeedsAttention) && before.stock == StockLeg::Reserved
+        }
+        OrderEventKind::Rejected | OrderEventKind::Cancelled => {
+            let by_answer = matches!(before.status, Compensating | NeedsAttention) && !before.is_owed();
+            let refused = event.kind == OrderEventKind::Rejected && before.status == Pending;
+            // Before there was stock, a refund's answer was no event; and an operator's word ends whatever there is.
+            by_answer || refused || !has_ended && (event.before_stock || before.closed)
+        }
+        OrderEventKind::CompensationStarted | OrderEventKind::CancellationRequested => !has_ended,
+        OrderEventKind::StockReleased => before.stock == StockLeg::Releasing,
+        OrderEventKind::PaymentRefunded => before.payment == PaymentLeg::Refunding,
+        OrderEventKind::LatePaymentFound => {
+            matches!(before.payment, PaymentLeg::NotWanted | PaymentLeg::Settled)
+        }
+        OrderEventKind::LateStockFound => matches!(before.stock, StockLeg::NotWanted | StockLeg::Free),
+        OrderEventKind::RequestsRepeated | OrderEventKind::AttentionNeeded => before.waits(),
+        OrderEventKind::Resolved => before.status == NeedsAttention,
+    }
+}
+
+fn compare(saga: &Saga<'_>, events: usize, order: &Order) -> Result<(), String> {
     let mut differences = Vec::new();
-    let mut same = |name: &str, row: &str, history: &str| {
+    let mut same = |name: &str, row: String, history: String| {
         if row != history {
             differences.push(format!("{name} is {row}, its events say {history}"));
         }
     };
-    same("status", order.status.name(), folded.status.name());
-    same("version", &order.version.to_string(), &events.len().to_string());
-    same("status_reason", order.reason.as_deref().unwrap_or("none"), folded.reason.unwrap_or("none"));
-    match &events[0].placed {
-        None => differences.push("OrderPlaced has no customer, total or payment".to_owned()),
+    same("status", order.status.to_string(), saga.status.to_string());
+    same("version", order.version.to_string(), events.to_string());
+    same("status_reason", or_none(order.reason), or_none(saga.reason));
+    same("attention", or_none(order.attention), or_none(saga.attention));
+    same("stock", order.stock.to_string(), saga.stock.to_string());
+    same("payment", order.payment.to_string(), saga.payment.to_string());
+    same("outcome", or_none(order.outcome), or_none(saga.outcome));
+    same("shipment", or_none(order.shipment), or_none(saga.shipment));
+    match saga.placed {
+        None => differences.push("OrderPlaced has no customer, items, total or payment".to_owned()),
         Some(placed) => {
-            same("customer_id", &order.customer_id, &placed.customer_id);
-            same("total", &order.total.to_string(), &placed.total.to_string());
-            same("payment_id", &order.payment_id.to_string(), &placed.payment_id.to_string());
+            same("customer_id", order.customer_id.clone(), placed.customer_id.clone());
+            same("total", order.total.to_string(), placed.total.to_string());
+            same("payment_id", order.payment_id.to_string(), placed.payment_id.to_string());
         }
     }
+    match (order.overdue_ms, saga.waits()) {
+        (None, true) => differences.push("it waits for an answer, and has no deadline".to_owned()),
+        (Some(_), false) => differences.push("it waits for nothing, and has a deadline".to_owned()),
+        _ => {}
+    }
     if differences.is_empty() { Ok(()) } else { Err(differences.join("; ")) }
+}
+
+fn or_none(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
 }

@@ -32,7 +32,9 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
             Some(_) if row.event_id.is_some_and(|id| published_ids.contains(&id)) => {
                 invariant.offend(subject, format_args!("its record in {} has other bytes", row.topic));
             }
-            Some(topic) if row.key.is_some_and(|key| row.created_ms < facts.log.kept_since(topic, key)) => {
+            Some(topic)
+                if row.key.as_ref().is_some_and(|key| row.created_ms < facts.log.kept_since(topic, key)) =>
+            {
                 removed += 1;
             }
             Some(_) => invariant.offend(subject, format_args!("missing in {}", row.topic)),

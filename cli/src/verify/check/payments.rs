@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use crate::verify::{
-    facts::{Facts, Money, Order, OrderStatus, Payment, PaymentStatus, Posting, ProviderLines},
+    facts::{Facts, Money, OrderStatus, Payment, PaymentStatus, Placed, Posting, ProviderLines},
     report::Invariant,
+    saga::{self, Saga},
 };
 
 pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
@@ -14,6 +15,7 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
     for posting in &facts.postings {
         postings.entry(posting.payment_id).or_default().push(posting);
     }
+    let sagas = saga::all(&facts.order_events);
     let nothing = ProviderLines::default();
     let mut paid_orders = HashSet::with_capacity(facts.payments.len());
     for payment in &facts.payments {
@@ -22,18 +24,18 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
         if !paid_orders.insert(payment.order_id) {
             invariant.offend(&subject, "is the second payment of its order");
         }
-        match facts.orders.get(&payment.order_id) {
+        match sagas.get(&payment.order_id) {
             None => invariant.offend(&subject, "there is no such order"),
-            Some(order) => against_order(payment, order, &subject, invariant),
+            Some(saga) => against_order(payment, saga, &subject, invariant),
         }
         against_provider(payment, facts.provider.get(&payment.id).unwrap_or(&nothing), &subject, invariant);
         let booked = postings.remove(&payment.id).unwrap_or_default();
         against_postings(payment, &booked, &subject, invariant);
     }
-    for (id, order) in facts.orders.iter().filter(|(id, _)| !paid_orders.contains(*id)) {
-        if order.status.is_final() {
+    for (id, saga) in sagas.iter().filter(|(id, _)| !paid_orders.contains(*id)) {
+        if saga.has_asked_for_money() && is_judged(saga) {
             invariant
-                .offend(format_args!("order {id}"), format_args!("is {} and has no payment", order.status));
+                .offend(format_args!("order {id}"), format_args!("is {} and has no payment", saga.status));
         }
     }
     let known: HashSet<Uuid> = facts.payments.iter().map(|payment| payment.id).collect();
@@ -46,27 +48,48 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
         invariant.offend(format_args!("payment {id}"), "has postings and no row in payments");
     }
     entries_sum_to_zero(facts, invariant);
+    match sagas.values().filter(|saga| saga.closed).count() {
+        0 => {}
+        1 => invariant.note("1 order was closed by an operator, who answers for its money and its stock"),
+        n => invariant
+            .note(format!("{n} orders were closed by operators, who answer for their money and stock")),
+    }
 }
 
-fn against_order(payment: &Payment, order: &Order, subject: &str, invariant: &mut Invariant) {
-    invariant.expect(payment.id == order.payment_id, subject, || {
-        format!("its order wants payment {}", order.payment_id)
-    });
-    invariant.expect(payment.customer_id == order.customer_id, subject, || {
-        format!("is of customer {}, its order of {}", payment.customer_id, order.customer_id)
-    });
-    invariant.expect(payment.is_tombstone() || payment.amount == order.total, subject, || {
-        format!("is {}, its order {}", payment.amount, order.total)
-    });
-    let fits = match order.status {
+/// Before its end nothing is promised yet; and an operator may have ended it in another way.
+fn is_judged(saga: &Saga<'_>) -> bool {
+    saga.is_at_its_end() && !saga.closed
+}
+
+fn against_order(payment: &Payment, saga: &Saga<'_>, subject: &str, invariant: &mut Invariant) {
+    if let Some(placed) = saga.placed {
+        against_placed(payment, placed, subject, invariant);
+    }
+    invariant.expect(saga.has_asked_for_money(), subject, || "its order has never asked for it".to_owned());
+    if !is_judged(saga) {
+        return;
+    }
+    let fits = match saga.status {
         OrderStatus::Confirmed => payment.status == PaymentStatus::Succeeded,
-        OrderStatus::Rejected | OrderStatus::Cancelled => {
-            matches!(payment.status, PaymentStatus::Failed | PaymentStatus::Refunded)
-        }
-        // Not at rest, or in an operator's hands: nothing is promised yet.
-        _ => true,
+        _ => matches!(payment.status, PaymentStatus::Failed | PaymentStatus::Refunded),
     };
-    invariant.expect(fits, subject, || format!("is {}, its order {}", payment.status, order.status));
+    invariant.expect(fits, subject, || format!("is {}, its order {}", payment.status, saga.status));
+    let told = saga.refunded_minor.unwrap_or(payment.refunded_minor);
+    invariant.expect(!fits || told == payment.refunded_minor, subject, || {
+        format!("gave back {}, its order was told {told}", payment.refunded_minor)
+    });
+}
+
+fn against_placed(payment: &Payment, placed: &Placed, subject: &str, invariant: &mut Invariant) {
+    invariant.expect(payment.id == placed.payment_id, subject, || {
+        format!("its order wants payment {}", placed.payment_id)
+    });
+    invariant.expect(payment.customer_id == placed.customer_id, subject, || {
+        format!("is of customer {}, its order of {}", payment.customer_id, placed.customer_id)
+    });
+    invariant.expect(payment.is_tombstone() || payment.amount == placed.total, subject, || {
+        format!("is {}, its order {}", payment.amount, placed.total)
+    });
 }
 
 fn against_provider(payment: &Payment, lines: &ProviderLines, subject: &str, invariant: &mut Invariant) {

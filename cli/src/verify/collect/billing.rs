@@ -9,7 +9,7 @@ use crate::verify::facts::{Money, Payment, PaymentStatus, Posting};
 pub(super) async fn payments(connection: &mut PgConnection) -> anyhow::Result<Vec<Payment>> {
     let mut rows = sqlx::query(
         "select payment_id, order_id, customer_id, currency, amount_minor, status, failure is not null as failed,
-            version, provider_reference, refunded_minor
+            attempts = 0 as untried, version, provider_reference, refunded_minor
          from payments",
     )
     .fetch(connection);
@@ -23,6 +23,7 @@ pub(super) async fn payments(connection: &mut PgConnection) -> anyhow::Result<Ve
             amount: Money { currency: row.try_get("currency")?, minor: row.try_get("amount_minor")? },
             status: known(PaymentStatus::parse(status), status, "payment status")?,
             failed: row.try_get("failed")?,
+            untried: row.try_get("untried")?,
             version: row.try_get("version")?,
             reference: row.try_get("provider_reference")?,
             refunded_minor: row.try_get("refunded_minor")?,

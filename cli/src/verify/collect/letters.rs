@@ -17,7 +17,7 @@ pub(super) async fn letters(
         "select l.id, l.seq, l.topic, l.partition, l.\"offset\", l.key_hash, l.source, l.event_id, l.state,
             -- A copy needs room for its headers; far below the limit it surely has it.
             l.kind is not null and octet_length(l.headers) + coalesce(octet_length(l.key), 0) < 800 * 1024 as copied,
-            l.replay is not null as replaying,
+            coalesce(l.kind = 'undelivered', false) as undelivered, l.replay is not null as replaying,
             array(select distinct a.action from inbox.audit as a where a.dead_letter = l.id) as audited
          from inbox.dead_letter as l where l.consumer = $1",
     )
@@ -38,6 +38,7 @@ pub(super) async fn letters(
             identity: source.zip(id),
             state: known(LetterState::parse(state), state, "state of a dead letter")?,
             copied: row.try_get("copied")?,
+            undelivered: row.try_get("undelivered")?,
             replaying: row.try_get("replaying")?,
             audited: row.try_get("audited")?,
         });

@@ -2,12 +2,11 @@
 
 use futures_util::TryStreamExt as _;
 use sqlx::{PgConnection, Row as _};
-use uuid::Uuid;
 
 use super::digest;
 use crate::{
     platform::Database,
-    verify::facts::{Group, InboxRow, OutboxRow, Overtaken},
+    verify::facts::{Group, InboxRow, Key, OutboxRow, Overtaken, Topic},
 };
 
 /// Reads what the ring still holds.
@@ -30,8 +29,8 @@ pub(super) async fn outbox(
             database,
             row: row.try_get("id")?,
             event_id: row.try_get("event_id")?,
+            key: Topic::parse(&topic).zip(key).and_then(|(topic, key)| Key::parse(topic, key)),
             topic,
-            key: key.and_then(|key| Uuid::try_parse_ascii(key).ok()),
             created_ms: row.try_get("created_ms")?,
             digest,
         });

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{digest, retention};
 use crate::{
     platform::Platform,
-    verify::facts::{EventType, Group, Log, Record, Source, Span, Stray, Topic},
+    verify::facts::{EventType, Group, Key, Log, Record, Source, Span, Stray, Topic},
 };
 
 /// Longest wait for one answer of the brokers, and for the next record.
@@ -106,9 +106,7 @@ pub(super) async fn read(platform: &Platform) -> anyhow::Result<Log> {
     for ((topic, _), span) in &mut log.partitions {
         span.expired_ms = expired.get(topic).copied().unwrap_or(i64::MIN);
     }
-    log.records.sort_unstable_by_key(|record| {
-        (record.topic, record.key, record.source, record.partition, record.offset)
-    });
+    log.records.sort_unstable_by(|one, other| one.place().cmp(&other.place()));
     Ok(log)
 }
 
@@ -189,12 +187,12 @@ fn parse(message: &BorrowedMessage<'_>, topic: Topic) -> Result<Record, String> 
     let unknown = |name: &str, text: &str| format!("its {name} is {text:?}");
     let (id, source, event_type) = (header("ce_id")?, header("ce_source")?, header("ce_type")?);
     let sequence = header("ce_sequence")?;
-    let key = message.key().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
+    let key = message.key().unwrap_or_default();
     Ok(Record {
         topic,
         partition: message.partition(),
         offset: message.offset(),
-        key: Uuid::try_parse(key).map_err(|_| unknown("key", key))?,
+        key: Key::parse(topic, key).ok_or_else(|| unknown("key", &String::from_utf8_lossy(key)))?,
         source: Source::parse(source).ok_or_else(|| unknown("ce_source", source))?,
         event_type: EventType::parse(event_type).ok_or_else(|| unknown("ce_type", event_type))?,
         sequence: sequence.parse().map_err(|_| unknown("ce_sequence", sequence))?,

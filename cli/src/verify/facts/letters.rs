@@ -20,6 +20,8 @@ pub(in crate::verify) struct DeadLetter {
     pub(in crate::verify) state: LetterState,
     /// Whether there is to be a copy of it: it has failed, and its headers are not too large for one.
     pub(in crate::verify) copied: bool,
+    /// Its record took effect in its turn; what that asked for outside was given up.
+    pub(in crate::verify) undelivered: bool,
     /// Whether a replay has it.
     pub(in crate::verify) replaying: bool,
     /// Everything that the audit says was done with it, each once.

@@ -1,7 +1,5 @@
 //! The names that rows and records are made of. One that is not here belongs to another release.
 
-use crate::platform::Database;
-
 /// A closed set of names as they stand in rows and records.
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal,)* }) => {
@@ -36,10 +34,13 @@ named! {
     /// A topic, without prefix.
     Topic {
         OrderCreated = "order-created",
+        StockRequests = "stock-requests",
+        StockResults = "stock-results",
         PaymentRequests = "payment-requests",
         PaymentResults = "payment-results",
         OrderStatus = "order-status",
         NotificationEvents = "notification-events",
+        ProductEvents = "product-events",
     }
 }
 
@@ -47,6 +48,7 @@ named! {
     /// `ce_source`.
     Source {
         Order = "/orderly/order",
+        Inventory = "/orderly/inventory",
         Billing = "/orderly/billing",
     }
 }
@@ -55,11 +57,24 @@ named! {
     /// `ce_type`.
     EventType {
         OrderCreated = "orderly.order.v1.OrderCreated",
+        OrderStockReserved = "orderly.order.v1.OrderStockReserved",
         OrderPaid = "orderly.order.v1.OrderPaid",
         OrderConfirmed = "orderly.order.v1.OrderConfirmed",
-        OrderRejected = "orderly.order.v1.OrderRejected",
+        OrderShipped = "orderly.order.v1.OrderShipped",
         OrderCompensating = "orderly.order.v1.OrderCompensating",
+        OrderRejected = "orderly.order.v1.OrderRejected",
         OrderCancelled = "orderly.order.v1.OrderCancelled",
+        OrderNeedsAttention = "orderly.order.v1.OrderNeedsAttention",
+        OrderProgressed = "orderly.order.v1.OrderProgressed",
+        ReserveStock = "orderly.inventory.v1.ReserveStock",
+        CommitStock = "orderly.inventory.v1.CommitStock",
+        ReleaseStock = "orderly.inventory.v1.ReleaseStock",
+        StockReserved = "orderly.inventory.v1.StockReserved",
+        StockRejected = "orderly.inventory.v1.StockRejected",
+        StockReleased = "orderly.inventory.v1.StockReleased",
+        ShipmentScheduled = "orderly.inventory.v1.ShipmentScheduled",
+        CommitFailed = "orderly.inventory.v1.CommitFailed",
+        ProductUpserted = "orderly.inventory.v1.ProductUpserted",
         PaymentRequested = "orderly.billing.v1.PaymentRequested",
         RefundRequested = "orderly.billing.v1.RefundRequested",
         PaymentSucceeded = "orderly.billing.v1.PaymentSucceeded",
@@ -70,7 +85,7 @@ named! {
 }
 
 named! {
-    /// `orders.status`.
+    /// `orders.status`, and how an order will end in `orders.outcome`.
     OrderStatus {
         Pending = "PENDING",
         StockReserved = "STOCK_RESERVED",
@@ -84,15 +99,75 @@ named! {
 }
 
 named! {
+    /// `orders.stock`: what the order knows about its stock.
+    StockLeg {
+        NotWanted = "NOT_WANTED",
+        Requested = "REQUESTED",
+        Reserved = "RESERVED",
+        Shipped = "SHIPPED",
+        Releasing = "RELEASING",
+        Free = "FREE",
+    }
+}
+
+named! {
+    /// `orders.payment`: what the order knows about its payment.
+    PaymentLeg {
+        NotWanted = "NOT_WANTED",
+        Requested = "REQUESTED",
+        Taken = "TAKEN",
+        Refunding = "REFUNDING",
+        Settled = "SETTLED",
+    }
+}
+
+named! {
+    /// `orders.status_reason` and `orders.attention`.
+    Reason {
+        PaymentDeclined = "PAYMENT_DECLINED",
+        InsufficientFunds = "INSUFFICIENT_FUNDS",
+        PaymentExpired = "PAYMENT_EXPIRED",
+        CancelledByCustomer = "CANCELLED_BY_CUSTOMER",
+        OutOfStock = "OUT_OF_STOCK",
+        NotSold = "NOT_SOLD",
+        StockExpired = "STOCK_EXPIRED",
+        CancelledByOperator = "CANCELLED_BY_OPERATOR",
+        CompensationOverdue = "COMPENSATION_OVERDUE",
+        ShipmentOverdue = "SHIPMENT_OVERDUE",
+        CommitFailed = "COMMIT_FAILED",
+    }
+}
+
+named! {
     /// `order_events.event`.
     OrderEventKind {
         Placed = "OrderPlaced",
+        StockReserved = "StockReserved",
         PaymentSucceeded = "PaymentSucceeded",
         Confirmed = "OrderConfirmed",
+        ShipmentScheduled = "ShipmentScheduled",
         Rejected = "OrderRejected",
-        CancellationRequested = "CancellationRequested",
+        CompensationStarted = "CompensationStarted",
+        StockReleased = "StockReleased",
+        PaymentRefunded = "PaymentRefunded",
         Cancelled = "OrderCancelled",
         LatePaymentFound = "LatePaymentFound",
+        LateStockFound = "LateStockFound",
+        RequestsRepeated = "RequestsRepeated",
+        AttentionNeeded = "AttentionNeeded",
+        Resolved = "OrderResolved",
+        // What schema 1 called the start of a compensation.
+        CancellationRequested = "CancellationRequested",
+    }
+}
+
+named! {
+    /// `reservations.state`.
+    ReservationState {
+        Reserved = "RESERVED",
+        Rejected = "REJECTED",
+        Released = "RELEASED",
+        Committed = "COMMITTED",
     }
 }
 
@@ -112,8 +187,19 @@ named! {
     NotificationKind {
         PaymentReceipt = "PAYMENT_RECEIPT",
         OrderConfirmed = "ORDER_CONFIRMED",
+        OrderShipped = "ORDER_SHIPPED",
         OrderRejected = "ORDER_REJECTED",
         OrderCancelled = "ORDER_CANCELLED",
+        OrderRefunded = "ORDER_REFUNDED",
+    }
+}
+
+named! {
+    /// `notifications.status`.
+    NotificationStatus {
+        Pending = "PENDING",
+        Delivered = "DELIVERED",
+        GivenUp = "GIVEN_UP",
     }
 }
 
@@ -127,59 +213,9 @@ named! {
     }
 }
 
-/// A consumer group, and the service that it belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::verify) enum Group {
-    Order,
-    Billing,
-    Notification,
-}
-
-impl OrderStatus {
-    /// Whether nothing more is to happen by itself.
-    pub(in crate::verify) fn is_final(self) -> bool {
-        matches!(self, Self::Confirmed | Self::Rejected | Self::Cancelled | Self::NeedsAttention)
-    }
-}
-
 impl LetterState {
     /// Whether the record may still take effect.
     pub(in crate::verify) fn is_open(self) -> bool {
         matches!(self, Self::Parked | Self::Held)
-    }
-}
-
-impl Group {
-    /// Every group.
-    pub(in crate::verify) const ALL: [Self; 3] = [Self::Order, Self::Billing, Self::Notification];
-
-    /// What the group reads.
-    pub(in crate::verify) fn topic(self) -> Topic {
-        match self {
-            Self::Order => Topic::PaymentResults,
-            Self::Billing => Topic::PaymentRequests,
-            Self::Notification => Topic::NotificationEvents,
-        }
-    }
-}
-
-impl From<Database> for Group {
-    fn from(database: Database) -> Self {
-        match database {
-            Database::Order => Self::Order,
-            Database::Billing => Self::Billing,
-            Database::Notification => Self::Notification,
-        }
-    }
-}
-
-impl std::fmt::Display for Group {
-    /// Without prefix.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Order => "order",
-            Self::Billing => "billing",
-            Self::Notification => "notification",
-        })
     }
 }

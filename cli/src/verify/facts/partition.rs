@@ -1,8 +1,6 @@
 //! Where the records of a key are, and what retention may have taken from there.
 
-use uuid::Uuid;
-
-use super::{Log, Topic};
+use super::{Key, Log, Record, Topic};
 
 /// Where retention has left a partition.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +14,7 @@ pub(in crate::verify) struct Span {
 
 impl Log {
     /// From this moment on (milliseconds since 1970) retention has removed nothing from the partition of the key.
-    pub(in crate::verify) fn kept_since(&self, topic: Topic, key: Uuid) -> i64 {
+    pub(in crate::verify) fn kept_since(&self, topic: Topic, key: &Key) -> i64 {
         let span = self.partitions.get(&(topic, self.partition(topic, key)));
         match span {
             // Without its first record a partition tells nothing but this: what was not due was not removed.
@@ -25,12 +23,19 @@ impl Log {
         }
     }
 
+    /// The records of a key, by source.
+    pub(in crate::verify) fn of_key(&self, topic: Topic, key: &Key) -> &[Record] {
+        let of = |record: &Record| (record.topic, &record.key).cmp(&(topic, key));
+        let first = self.records.partition_point(|record| of(record).is_lt());
+        let records = self.records.get(first..).unwrap_or_default();
+        &records[..records.partition_point(|record| of(record).is_eq())]
+    }
+
     /// Where the key has records, or else where Kafka's clients put them.
-    fn partition(&self, topic: Topic, key: Uuid) -> i32 {
-        let at = self.records.partition_point(|record| (record.topic, record.key) < (topic, key));
-        match self.records.get(at) {
-            Some(record) if (record.topic, record.key) == (topic, key) => record.partition,
-            _ => {
+    fn partition(&self, topic: Topic, key: &Key) -> i32 {
+        match self.of_key(topic, key).first() {
+            Some(record) => record.partition,
+            None => {
                 let count = self.partitions.range((topic, i32::MIN)..=(topic, i32::MAX)).count();
                 of_key(key, i32::try_from(count).unwrap_or(i32::MAX))
             }
@@ -39,9 +44,8 @@ impl Log {
 }
 
 /// The partition of a key in a topic with that many: the Java client's default.
-pub(in crate::verify) fn of_key(key: Uuid, count: i32) -> i32 {
-    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    let hash = murmur2(key.hyphenated().encode_lower(&mut text).as_bytes());
+pub(in crate::verify) fn of_key(key: &Key, count: i32) -> i32 {
+    let hash = murmur2(key.to_string().as_bytes());
     (hash & i32::MAX).checked_rem(count).unwrap_or(0)
 }
 

@@ -206,6 +206,7 @@ impl Copy {
     async fn clone_database(&self, database: Database) -> anyhow::Result<()> {
         let of = match database {
             Database::Order => &self.platform.order,
+            Database::Inventory => &self.platform.inventory,
             Database::Billing => &self.platform.billing,
             Database::Notification => &self.platform.notification,
         };

@@ -3,6 +3,7 @@
 mod effects;
 mod orders;
 mod records;
+mod stock;
 
 use std::path::PathBuf;
 
@@ -21,7 +22,7 @@ pub struct Case<'a> {
 
 /// All of them; `run` is the record of the run of `orderly load`.
 pub fn cases(orders: &Orders, run: PathBuf) -> Vec<Case<'_>> {
-    [orders::cases(orders, run), records::cases(orders), effects::cases(orders)]
+    [orders::cases(orders, run), records::cases(orders), effects::cases(orders), stock::cases(orders)]
         .into_iter()
         .flatten()
         .collect()

@@ -5,6 +5,8 @@ with held as (
         select l.id from inbox.dead_letter as l
         where l.consumer = h.consumer and l.topic = h.topic and l.key_hash = h.key_hash
             and l.state in ('parked', 'held') and l.id <> $1
+            -- What a dispatcher gave up has had its turn.
+            and l.kind is distinct from 'undelivered'
         order by l.seq limit 1
     ) as next
     from inbox.key_hold as h

@@ -12,3 +12,4 @@ mod readme;
 mod rights;
 mod ring;
 mod scene;
+mod undelivered;

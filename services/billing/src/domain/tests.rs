@@ -51,7 +51,7 @@ fn every_status_answers_every_command() {
         (Refunding, charged(), vec![]),
         (Refunding, refused(), vec![]),
         (Refunding, Command::Refunded, vec![Change::Refunded { minor: 4999 }]),
-        (Refunded, Command::RequestRefund, vec![]),
+        (Refunded, Command::RequestRefund, vec![Change::RefundConfirmed { minor: 0 }]),
         (Refunded, charged(), vec![succeeded(), Change::Refunding]),
         (Refunded, refused(), vec![]),
         (Refunded, Command::Refunded, vec![]),

@@ -25,12 +25,15 @@ impl Text {
                 ("Your order was not accepted", "We could not accept your order.".to_owned())
             }
             Kind::OrderCancelled => ("Your order is cancelled", "Your order is cancelled.".to_owned()),
+            Kind::OrderRefunded => ("Your refund", refund(amount)),
+            Kind::OrderShipped => ("Your order is on its way", "Your order is on its way.".to_owned()),
         };
         if let (Kind::OrderRejected | Kind::OrderCancelled, Some(amount)) = (kind, amount) {
             sentence.push_str(&format!(" We return {amount} to you."));
         }
         let reason = one_line(reason);
-        let why = if reason.is_empty() { String::new() } else { format!("Reason: {reason}\n\n") };
+        let label = if *kind == Kind::OrderShipped { "Shipment" } else { "Reason" };
+        let why = if reason.is_empty() { String::new() } else { format!("{label}: {reason}\n\n") };
         Self {
             subject: subject.to_owned(),
             body: format!("Hello,\n\n{sentence}\n\n{why}Order: {order_id}\n"),
@@ -42,6 +45,13 @@ fn receipt(amount: Option<&Money>) -> String {
     match amount {
         Some(amount) => format!("We received your payment of {amount}. Thank you."),
         None => "There was nothing to pay for your order.".to_owned(),
+    }
+}
+
+fn refund(amount: Option<&Money>) -> String {
+    match amount {
+        Some(amount) => format!("We have returned {amount} to you."),
+        None => "There was nothing to return to you.".to_owned(),
     }
 }
 
@@ -94,6 +104,18 @@ mod tests {
         assert!(!cancelled.body.contains("Reason"));
         let unpaid = render(Kind::OrderCancelled, Some(0), "")?;
         assert!(!unpaid.body.contains("return"), "{}", unpaid.body);
+        Ok(())
+    }
+
+    #[test]
+    fn a_refund_names_the_amount_and_a_shipment_how_it_travels() -> Result<(), Invalid> {
+        let refunded = render(Kind::OrderRefunded, Some(4999), "")?;
+        assert_eq!(refunded.subject, "Your refund");
+        assert!(refunded.body.contains("\n\nWe have returned EUR 49.99 to you.\n\n"), "{}", refunded.body);
+        let shipped = render(Kind::OrderShipped, None, "with Post, fetched on 24 November")?;
+        assert_eq!(shipped.subject, "Your order is on its way");
+        let travels = "\n\nShipment: with Post, fetched on 24 November\n\n";
+        assert!(shipped.body.contains(travels), "{}", shipped.body);
         Ok(())
     }
 

@@ -12,7 +12,9 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
-use crate::scene::{ADDRESS, CUSTOMER, Scene};
+use crate::scene::{ADDRESS, CUSTOMER, SECRET, Scene};
+
+const URL: &str = "http://example.com/orders?customer=7";
 
 type Client = NotificationServiceClient<NotificationServiceServer<Api>>;
 
@@ -21,7 +23,12 @@ fn client(scene: &Scene) -> Client {
 }
 
 fn settings(customer_id: &str, channel: i32, email_address: &str) -> Settings {
-    Settings { customer_id: customer_id.into(), channel, email_address: email_address.into() }
+    Settings {
+        customer_id: customer_id.into(),
+        channel,
+        email_address: email_address.into(),
+        ..Default::default()
+    }
 }
 
 async fn update(client: &mut Client, settings: Option<Settings>) -> Result<Option<Settings>, Status> {
@@ -90,6 +97,74 @@ async fn wrong_settings_are_refused_with_every_field_named() -> anyhow::Result<(
     for customer_id in ["", "a b", "ü", &long] {
         let status = get(&mut client, customer_id).await.expect_err("refused");
         assert_eq!(fields(&status), ["customer_id"], "{customer_id}");
+    }
+    assert_eq!(get(&mut client, CUSTOMER).await?, Some(kept), "nothing has changed");
+    Ok(())
+}
+
+fn webhook(url: &str, secret: &str) -> Settings {
+    let chosen = settings(CUSTOMER, Channel::Webhook.into(), "");
+    Settings { webhook_url: url.into(), webhook_secret: secret.into(), ..chosen }
+}
+
+#[tokio::test]
+async fn a_webhooks_secret_is_told_once_and_only_where_it_was_made() -> anyhow::Result<()> {
+    let scene = Scene::set(&[]).await?;
+    let mut client = client(&scene);
+    let told = webhook(URL, "");
+    let mut made = HashSet::new();
+    for _ in 0..2 {
+        let answer = update(&mut client, Some(webhook(URL, ""))).await?.unwrap_or_default();
+        assert!(answer.webhook_secret.starts_with("whsec_") && answer.webhook_secret.len() == 6 + 44);
+        assert!(made.insert(answer.webhook_secret.clone()), "each is another one");
+        assert_eq!(Settings { webhook_secret: String::new(), ..answer }, told);
+        assert_eq!(get(&mut client, CUSTOMER).await?, Some(told.clone()));
+    }
+    assert_eq!(update(&mut client, Some(webhook(URL, SECRET))).await?, Some(told.clone()));
+    assert_eq!(get(&mut client, CUSTOMER).await?, Some(told));
+    let kept: String =
+        sqlx::query_scalar("select webhook_secret from settings").fetch_one(&scene.pool).await?;
+    assert_eq!(kept, SECRET);
+    Ok(())
+}
+
+#[tokio::test]
+async fn wrong_webhooks_are_refused_with_every_field_named() -> anyhow::Result<()> {
+    let scene = Scene::set(&[]).await?;
+    let mut client = client(&scene);
+    let kept = webhook(URL, "");
+    update(&mut client, Some(kept.clone())).await?;
+    let (customer, address) = ("settings.customer_id", "settings.email_address");
+    let (url, secret) = ("settings.webhook_url", "settings.webhook_secret");
+    let (log, email) = (Channel::Log.into(), Channel::Email.into());
+    let long = format!("http://example.com/{}", "a".repeat(2048));
+    for (asked, wrong) in [
+        (webhook("", ""), vec![url]),
+        (webhook("example.com", ""), vec![url]),
+        (webhook("https://example.com/", ""), vec![url]),
+        (webhook("ftp://example.com/", ""), vec![url]),
+        (webhook("http://ann@example.com/", ""), vec![url]),
+        (webhook("http://:password@example.com/", ""), vec![url]),
+        (webhook("http://example.com/#fragment", ""), vec![url]),
+        (webhook("http://example.com/\r\nx: y", ""), vec![url]),
+        (webhook("http:///", ""), vec![url]),
+        (webhook(&long, ""), vec![url]),
+        (webhook(URL, "password"), vec![secret]),
+        (webhook(URL, "whsec_"), vec![secret]),
+        (webhook(URL, "whsec_AAAA"), vec![secret]),
+        (webhook(URL, "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), vec![secret]),
+        (webhook(URL, &format!("whsec_{}", "A".repeat(88))), vec![secret]),
+        (webhook("", "whsec_"), vec![url, secret]),
+        (Settings { email_address: ADDRESS.into(), ..webhook(URL, "") }, vec![address]),
+        (Settings { email_address: ADDRESS.into(), ..webhook("", "x") }, vec![address, url, secret]),
+        (Settings { channel: log, ..webhook(URL, SECRET) }, vec![url, secret]),
+        (Settings { channel: email, ..webhook(URL, SECRET) }, vec![address, url, secret]),
+        (Settings { channel: email, email_address: ADDRESS.into(), ..webhook(URL, "") }, vec![url]),
+        (Settings { customer_id: "a b".into(), ..webhook("x", "y") }, vec![customer, url, secret]),
+    ] {
+        let status = update(&mut client, Some(asked.clone())).await.expect_err("refused");
+        assert_eq!(fields(&status), wrong, "{asked:?}");
+        assert!(!status.to_string().contains("whsec_A"), "{status}");
     }
     assert_eq!(get(&mut client, CUSTOMER).await?, Some(kept), "nothing has changed");
     Ok(())

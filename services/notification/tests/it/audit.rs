@@ -23,6 +23,11 @@ async fn the_audit_role_reads_everything_but_addresses() -> anyhow::Result<()> {
         "select email_address from notifications",
         "select * from notifications",
         "select notifications from notifications",
+        "select webhook_url from settings",
+        "select webhook_secret from settings",
+        "select webhook_url from notifications",
+        "select webhook_secret from notifications",
+        "select record_payload from notifications",
         "update notifications set status = 'PENDING'",
         "delete from settings",
     ] {

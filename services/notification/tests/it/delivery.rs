@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use consumer::dispatch::{self, Dispatch as _};
-use notification::{dispatch::CONCURRENCY, domain::Kind};
+use notification::{dispatch::Medium as _, domain::Kind, mail::Mailer};
 use testkit::until;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -59,8 +59,8 @@ async fn an_email_that_repeats_after_a_crash_has_the_same_message_id() -> anyhow
     let scene = Scene::set(&[]).await?;
     scene.choose_email().await?;
     scene.ask(Kind::OrderConfirmed).await?;
-    let crashed = scene.deliveries.claim(10).await?.remove(0);
-    scene.deliveries.mailer.send(&crashed, &ADDRESS.parse()?).await?;
+    let crashed = scene.emails.claim(10).await?.remove(0);
+    scene.emails.medium.send(&crashed, &ADDRESS.parse()?).await?;
     assert_eq!(scene.dispatch().await?, 0, "the lease still holds");
     scene.end_leases().await?;
     assert_eq!(scene.dispatch().await?, 1);
@@ -77,11 +77,11 @@ async fn the_confirmation_waits_while_the_receipt_is_in_flight_or_waits() -> any
     scene.choose_email().await?;
     scene.ask(Kind::PaymentReceipt).await?;
     scene.ask(Kind::OrderConfirmed).await?;
-    let receipt = scene.deliveries.claim(10).await?;
+    let receipt = scene.emails.claim(10).await?;
     assert_eq!(receipt.iter().map(|claimed| claimed.kind.as_str()).collect::<Vec<_>>(), ["PAYMENT_RECEIPT"]);
     assert_eq!(scene.dispatch().await?, 0, "it is in flight");
     for claimed in receipt {
-        scene.deliveries.perform(claimed).await?;
+        scene.emails.perform(claimed).await?;
     }
     assert_eq!(scene.dispatch().await?, 0, "a refusal for good waits long, and the confirmation with it");
     assert_eq!(scene.told().await?, ["PAYMENT_RECEIPT EMAIL PENDING 1", "ORDER_CONFIRMED EMAIL PENDING 0"]);
@@ -110,7 +110,7 @@ async fn the_dispatcher_sends_the_receipt_first_also_when_it_has_to_try_again() 
     let stop = CancellationToken::new();
     let wake = Arc::new(Notify::new());
     let dispatcher =
-        tokio::spawn(dispatch::run(Arc::clone(&scene.deliveries), CONCURRENCY, wake, stop.clone()));
+        tokio::spawn(dispatch::run(Arc::clone(&scene.emails), Mailer::CONCURRENCY, wake, stop.clone()));
     let delivered = "select count(*) from notifications where status = 'DELIVERED'";
     until("both are delivered", Duration::from_secs(20), || async {
         let delivered: i64 = sqlx::query_scalar(delivered).fetch_one(&scene.pool).await?;

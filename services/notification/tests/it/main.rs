@@ -1,11 +1,16 @@
-//! Notification on a real PostgreSQL, with a mail server that answers from a script.
+//! Notification on a real PostgreSQL, with a mail server and an endpoint that answer from scripts.
 
 mod api;
 mod audit;
 mod delivery;
+mod endpoint;
+mod giving_up;
+mod outages;
 mod output;
 mod purity;
 mod requests;
 mod scene;
 mod smtp;
 mod statements;
+mod webhooks;
+mod worker;

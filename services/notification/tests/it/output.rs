@@ -1,52 +1,24 @@
 //! The log channel, on the standard output of the real process.
 
 use std::{
+    collections::HashSet,
     fs::OpenOptions,
     io::{PipeReader, Read as _, Write as _, pipe},
-    process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use notification::domain::Kind;
 use testkit::until;
+use uuid::Uuid;
 
-use crate::scene::{ADDRESS, CUSTOMER, Scene};
+use crate::{
+    scene::{ADDRESS, CUSTOMER, Scene},
+    worker::Worker,
+};
 
 const WITHIN: Duration = Duration::from_secs(30);
 /// More than any pipe holds unless it is told to.
 const PIPE_BYTES: usize = 64 * 1024;
-
-/// `notification work` with a log that says nothing. Dropping it kills it.
-struct Worker(Child);
-
-impl Worker {
-    fn start(scene: &Scene, output: impl Into<Stdio>) -> anyhow::Result<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_notification"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("ORDERLY_") {
-                command.env_remove(name);
-            }
-        }
-        command
-            .arg("work")
-            .env("RUST_LOG", "off")
-            .env("ORDERLY_DATABASE_URL", scene.database.app_url())
-            .env("ORDERLY_ADMIN", "127.0.0.1:0")
-            // Nobody's port: what is to be delivered is in the database already.
-            .env("ORDERLY_KAFKA", "127.0.0.1:1")
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(Stdio::null());
-        Ok(Self(command.spawn()?))
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// The line that tells of a kind.
 async fn line(scene: &Scene, kind: Kind) -> anyhow::Result<String> {
@@ -126,4 +98,39 @@ async fn a_line_that_nobody_has_room_for_is_not_delivered_yet() -> anyhow::Resul
     let expected = line(&scene, Kind::OrderConfirmed).await?;
     assert_eq!(read(&output, expected.len()).await?, expected);
     tried(&scene, "DELIVERED", 2).await
+}
+
+#[tokio::test]
+async fn of_many_lines_only_those_that_found_no_room_are_written_again() -> anyhow::Result<()> {
+    const LINES: usize = 200;
+    const PAGE: usize = 4 * 1024;
+    let mut scene = Scene::set(&[]).await?;
+    for _ in 0..LINES {
+        scene.order_id = Uuid::now_v7();
+        scene.ask(Kind::OrderConfirmed).await?;
+    }
+    let (output, mut writer) = pipe()?;
+    writer.write_all(&vec![b'.'; PIPE_BYTES - 2 * PAGE])?;
+    let worker = Worker::start(&scene, writer)?;
+    let count = "select count(*) from notifications where status = 'DELIVERED'";
+    let delivered = async || anyhow::Ok(sqlx::query_scalar::<_, i64>(count).fetch_one(&scene.pool).await?);
+    let first = until("some are delivered", WITHIN, || async {
+        Ok(Some(delivered().await?).filter(|delivered| *delivered > 0))
+    })
+    .await?;
+    assert!(first < LINES as i64, "there was no room for {first}");
+    let reader = std::thread::spawn(move || {
+        let mut written = String::new();
+        (&output).read_to_string(&mut written).map(|_| written)
+    });
+    until("all are delivered", WITHIN, || async { Ok((delivered().await? == LINES as i64).then_some(())) })
+        .await?;
+    drop(worker);
+    let written = reader.join().expect("no panic")?;
+    let lines: Vec<&str> = written.trim_start_matches('.').lines().collect();
+    let different: HashSet<&str> = lines.iter().copied().collect();
+    assert_eq!(different.len(), LINES);
+    // Those of the write that was cut off, which nobody knows to have been read.
+    assert!(lines.len() - LINES <= 25, "{} lines", lines.len());
+    Ok(())
 }

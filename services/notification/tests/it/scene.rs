@@ -1,33 +1,55 @@
-//! The service's parts on a database of their own, and a mail server.
+//! The service's parts on a database of their own, a mail server, and a customer's endpoint.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use consumer::{HandleError, Handler as _, Message, dispatch::Dispatch as _};
+use consumer::{HandleError, Handler as _, KafkaArgs, Message, Metrics, Undelivered, dispatch::Dispatch};
 use notification::{
-    Notification, api::Api, app, dispatch::Deliveries, domain::Kind, handlers::Handlers, mail::Mailer,
+    Notification,
+    api::Api,
+    app,
+    dispatch::{Deliveries, Lines},
+    domain::{Channel, Kind, Webhook},
+    handlers::{Handlers, SUBSCRIPTION},
+    mail::Mailer,
+    webhook::Webhooks,
 };
 use outbox::{Headers, UnitOfWork};
+use prometheus_client::registry::Registry;
 use prost::{Message as _, Name as _};
 use proto::notification::v1::{NotificationKind, NotificationRequested};
 use sqlx::PgPool;
 use testkit::Database;
 use uuid::Uuid;
 
-use crate::smtp::{Answer, Smtp};
+use crate::{
+    endpoint::{Endpoint, Reply},
+    smtp::{Answer, Smtp},
+};
 
 /// Whom it is all about.
 pub const CUSTOMER: &str = "cust-1";
 /// Where they want their e-mails.
 pub const ADDRESS: &str = "ann@example.com";
 
+/// What their webhook's calls are signed with.
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// How long anything is tried.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(86_400);
+
 /// One test's world.
 pub struct Scene {
     /// As the service.
     pub pool: PgPool,
-    /// What delivers.
-    pub deliveries: Arc<Deliveries>,
+    /// What writes lines.
+    pub lines: Arc<Lines>,
+    /// What sends e-mails.
+    pub emails: Arc<Deliveries<Mailer>>,
+    /// What calls webhooks.
+    pub webhooks: Arc<Deliveries<Webhooks>>,
     /// What takes the e-mails.
     pub smtp: Smtp,
+    /// What takes the webhooks' calls, and where.
+    pub endpoint: (Endpoint, SocketAddr),
     /// The order of [`Scene::request`].
     pub order_id: Uuid,
     /// Where it all is.
@@ -41,8 +63,25 @@ impl Scene {
         let pool = database.app().await?;
         let (smtp, address) = Smtp::listen(answers).await?;
         let mailer = Mailer::new(address.to_string().parse()?, "orders@orderly.example".parse()?);
-        let deliveries = Arc::new(Deliveries { pool: pool.clone(), mailer });
-        Ok(Self { pool, deliveries, smtp, order_id: Uuid::now_v7(), database })
+        let scene = Self {
+            lines: Arc::new(Lines { pool: pool.clone() }),
+            emails: deliveries(&pool, mailer),
+            webhooks: deliveries(&pool, Webhooks::new(true)?),
+            smtp,
+            endpoint: Endpoint::listen(&[]).await?,
+            order_id: Uuid::now_v7(),
+            pool,
+            database,
+        };
+        Ok(scene)
+    }
+
+    /// With an endpoint that gives these replies, whose customer chose it.
+    pub async fn set_webhook(replies: &[Reply]) -> anyhow::Result<Self> {
+        let scene = Self::set(&[]).await?;
+        scene.endpoint.0.will(replies);
+        scene.choose_webhook(&format!("http://{}/orders?customer=7", scene.endpoint.1)).await?;
+        Ok(scene)
     }
 
     /// The server side of gRPC.
@@ -52,8 +91,17 @@ impl Scene {
 
     /// From now on the customer is told by e-mail.
     pub async fn choose_email(&self) -> anyhow::Result<()> {
-        let channel = notification::domain::Channel::Email(ADDRESS.parse()?);
-        Ok(app::update_settings(&self.pool, &CUSTOMER.parse()?, &channel).await?)
+        self.choose(&Channel::Email(ADDRESS.parse()?)).await
+    }
+
+    /// From now on the customer is told by a webhook.
+    pub async fn choose_webhook(&self, url: &str) -> anyhow::Result<()> {
+        self.choose(&Channel::Webhook(Webhook { url: url.parse()?, secret: SECRET.parse()? })).await
+    }
+
+    /// From now on the customer is told in this way.
+    pub async fn choose(&self, channel: &Channel) -> anyhow::Result<()> {
+        Ok(app::update_settings(&self.pool, &CUSTOMER.parse()?, channel).await?)
     }
 
     /// An event of this scene's order.
@@ -63,6 +111,8 @@ impl Scene {
             Kind::OrderConfirmed => NotificationKind::OrderConfirmed,
             Kind::OrderRejected => NotificationKind::OrderRejected,
             Kind::OrderCancelled => NotificationKind::OrderCancelled,
+            Kind::OrderRefunded => NotificationKind::OrderRefunded,
+            Kind::OrderShipped => NotificationKind::OrderShipped,
         };
         NotificationRequested {
             order_id: self.order_id.to_string(),
@@ -80,16 +130,22 @@ impl Scene {
 
     /// One record, as the consumer does it: in one transaction.
     pub async fn handle(&self, event_type: &str, payload: Vec<u8>) -> Result<(), HandleError> {
+        let (source, id) = ("/orderly/order".to_owned(), Uuid::now_v7());
+        let mut headers = Headers::default();
+        for (name, value) in [("ce_source", &source), ("ce_id", &id.to_string())] {
+            headers.push_text(name, value);
+        }
+        headers.push_text("ce_type", event_type);
         let message = Message {
             topic: "notification-events".to_owned(),
-            partition: 0,
-            offset: 0,
+            partition: 3,
+            offset: 42,
             key: Some(self.order_id.to_string().into_bytes()),
-            headers: Headers::default(),
+            headers,
             payload: Some(payload),
-            timestamp: None,
-            source: "/orderly/order".to_owned(),
-            id: Uuid::now_v7(),
+            timestamp: Some(1_763_000_000_123),
+            source,
+            id,
             event_type: event_type.to_owned(),
         };
         let mut work = UnitOfWork::begin(&self.pool).await.expect("a transaction");
@@ -101,17 +157,33 @@ impl Scene {
 
     /// Claims what is due and delivers it. Returns how much that was.
     pub async fn dispatch(&self) -> anyhow::Result<usize> {
-        let claimed = self.deliveries.claim(10).await?;
-        let count = claimed.len();
-        for notification in claimed {
-            self.deliveries.perform(notification).await?;
+        let lines = self.lines.claim(1).await?;
+        let count = lines.iter().map(Vec::len).sum::<usize>();
+        for batch in lines {
+            self.lines.perform(batch).await?;
         }
-        Ok(count)
+        Ok(count + dispatch(&*self.emails).await? + dispatch(&*self.webhooks).await?)
     }
 
     /// Ends every wait for the next attempt.
     pub async fn all_due(&self) -> anyhow::Result<()> {
         sqlx::query("update notifications set next_attempt_at = now()").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// How long the pending notification that waits longest does, in seconds.
+    pub async fn longest_wait(&self) -> anyhow::Result<f64> {
+        let sql =
+            "select coalesce(max(extract(epoch from next_attempt_at - now())), 0)::float8 from notifications
+            where status = 'PENDING'";
+        Ok(sqlx::query_scalar(sql).fetch_one(&self.pool).await?)
+    }
+
+    /// Has everything been tried for longer than anything is.
+    pub async fn let_days_pass(&self) -> anyhow::Result<()> {
+        sqlx::query("update notifications set first_attempt_at = now() - interval '2 days'")
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
@@ -127,4 +199,22 @@ impl Scene {
             "select concat_ws(' ', kind, channel, status, attempts) from notifications order by position";
         Ok(sqlx::query_scalar(sql).fetch_all(&self.pool).await?)
     }
+}
+
+/// Claims what is due on a channel and delivers it. Returns how much that was.
+pub async fn dispatch<D: Dispatch>(deliveries: &D) -> anyhow::Result<usize> {
+    let claimed = deliveries.claim(10).await?;
+    let count = claimed.len();
+    for notification in claimed {
+        deliveries.perform(notification).await?;
+    }
+    Ok(count)
+}
+
+/// The dispatcher of a channel, as the service makes it.
+pub fn deliveries<M>(pool: &PgPool, medium: M) -> Arc<Deliveries<M>> {
+    let kafka = KafkaArgs { kafka: String::new(), prefix: String::new() };
+    let metrics = Metrics::register(&mut Registry::default());
+    let dead_letters = Undelivered::new(&SUBSCRIPTION, &kafka, metrics, "1.2.3");
+    Arc::new(Deliveries { pool: pool.clone(), medium, give_up_after: GIVE_UP_AFTER, dead_letters })
 }

@@ -1,22 +1,22 @@
-//! The state machine of an order.
+//! The state of an order, and what each event makes of it.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Item, Money, Placed};
+use super::{Event, Item, Money, Outcome, Resolution, Shipment};
 
 /// Where an order is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// Accepted; waits for the payment's answer.
+    /// Accepted; waits for stock.
     Pending,
-    /// Stock is held for it.
+    /// Stock is held for it; waits for its payment.
     StockReserved,
     /// The provider has the money.
     Paid,
-    /// The end of an order that went well.
+    /// Stocked and paid.
     Confirmed,
-    /// Being undone; waits for the refund's answer.
+    /// Being undone; waits for the answers of stock and money.
     Compensating,
     /// Failed, with nothing left behind.
     Rejected,
@@ -26,7 +26,7 @@ pub enum Status {
     NeedsAttention,
 }
 
-/// Why an order did not go well.
+/// Why an order did not go well, or waits for an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Reason {
@@ -34,52 +34,56 @@ pub enum Reason {
     PaymentDeclined,
     /// The customer's account does not cover it.
     InsufficientFunds,
-    /// Billing took the request after its deadline.
+    /// There was no payment before the deadline.
     PaymentExpired,
     /// The customer changed their mind.
     CancelledByCustomer,
+    /// There are not as many.
+    OutOfStock,
+    /// Inventory does not sell one of the products.
+    NotSold,
+    /// There was no answer about stock before the deadline.
+    StockExpired,
+    /// An operator had it undone, or ended it.
+    CancelledByOperator,
+    /// A refund or a release stays unanswered.
+    CompensationOverdue,
+    /// It is paid, and its shipment stays unanswered.
+    ShipmentOverdue,
+    /// It is paid, and inventory holds nothing for it.
+    CommitFailed,
 }
 
-/// What has happened to an order; persisted, so a variant is never changed, only added.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", content = "data")]
-pub enum Event {
-    /// It was accepted, and its payment requested.
-    OrderPlaced(Placed),
+/// What inventory has of an order, as far as the order knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stock {
+    /// It was never asked for: the order is from before there was stock.
+    NotWanted,
+    /// Asked for.
+    Requested,
+    /// Held.
+    Reserved,
+    /// With the carrier, or about to be.
+    Shipped,
+    /// Asked back.
+    Releasing,
+    /// Nothing is held, and nothing will be.
+    Free,
+}
+
+/// What billing has of an order, as far as the order knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Payment {
+    /// Not asked for yet.
+    NotWanted,
+    /// Asked for.
+    Requested,
     /// The provider has the money.
-    PaymentSucceeded {},
-    /// Nothing more can go wrong for the customer.
-    OrderConfirmed {},
-    /// It has failed.
-    OrderRejected {
-        /// Why.
-        reason: Reason,
-    },
-    /// It is to be undone; the refund was requested.
-    CancellationRequested {
-        /// Why.
-        reason: Reason,
-    },
-    /// It was undone.
-    OrderCancelled {
-        /// Why.
-        reason: Reason,
-    },
-    /// Money arrived for an order that had ended without; its refund was requested.
-    LatePaymentFound {},
-}
-
-/// What somebody wants of an order, or has found out about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// The customer cancels.
-    Cancel,
-    /// Billing: the provider has the money.
-    PaymentSucceeded,
-    /// Billing: the provider refused for good.
-    PaymentFailed(Reason),
-    /// Billing: nothing of the payment is left with us.
-    PaymentRefunded,
+    Taken,
+    /// Asked back.
+    Refunding,
+    /// Refused, or given back.
+    Settled,
 }
 
 /// An order after some of its events.
@@ -91,8 +95,10 @@ pub struct Order {
     pub customer_id: String,
     /// Where it is.
     pub status: Status,
-    /// Why, when it did not go well.
+    /// Why it did not go well, once it does not.
     pub reason: Option<Reason>,
+    /// What an operator is to look at; only in [`Status::NeedsAttention`].
+    pub attention: Option<Reason>,
     /// Number of its events.
     pub version: i32,
     /// What was ordered.
@@ -101,44 +107,40 @@ pub struct Order {
     pub total: Money,
     /// Its one payment.
     pub payment_id: Uuid,
+    /// What inventory has of it.
+    pub stock: Stock,
+    /// What billing has of it.
+    pub payment: Payment,
+    /// How it travels, once that is known.
+    pub shipment: Option<Shipment>,
+    /// How it will end or has ended, once it is undone.
+    pub outcome: Option<Outcome>,
+    /// How often what it waits for was asked for again.
+    pub repeats: i32,
 }
 
-/// Too late to cancel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the order can no longer be cancelled")]
-pub struct NotCancellable;
-
-/// The events that a command causes in a state. None is the answer to a repeat; a late success is never a repeat.
-pub fn decide(order: &Order, command: Command) -> Result<Vec<Event>, NotCancellable> {
-    use Status::{
-        Cancelled, Compensating, Confirmed, NeedsAttention, Paid, Pending, Rejected, StockReserved,
-    };
-    let waits_for_payment = matches!(order.status, Pending | StockReserved);
-    let events = match (command, order.status) {
-        (Command::Cancel, Pending | StockReserved) => {
-            vec![Event::CancellationRequested { reason: Reason::CancelledByCustomer }]
+impl Order {
+    /// Whether nothing is expected to happen to it any more.
+    pub fn is_at_its_end(&self) -> bool {
+        match self.status {
+            // It is free where it never was wanted and came nevertheless.
+            Status::Confirmed => {
+                matches!(self.stock, Stock::Shipped | Stock::NotWanted | Stock::Free) && !self.is_owed()
+            }
+            Status::Rejected | Status::Cancelled => !self.is_owed(),
+            _ => false,
         }
-        (Command::Cancel, Compensating | Cancelled) => vec![],
-        (Command::Cancel, Paid | Confirmed | Rejected | NeedsAttention) => return Err(NotCancellable),
+    }
 
-        // Without stock nothing is left to wait for: paid is confirmed.
-        (Command::PaymentSucceeded, _) if waits_for_payment => {
-            vec![Event::PaymentSucceeded {}, Event::OrderConfirmed {}]
-        }
-        (Command::PaymentSucceeded, Rejected | Cancelled) => vec![Event::LatePaymentFound {}],
-        // Its refund is on its way already, or an operator decides.
-        (Command::PaymentSucceeded, _) => vec![],
+    /// Whether stock or money is to come back.
+    pub fn is_owed(&self) -> bool {
+        self.stock == Stock::Releasing || self.payment == Payment::Refunding
+    }
 
-        (Command::PaymentFailed(reason), _) if waits_for_payment => vec![Event::OrderRejected { reason }],
-        // Billing answers the refund request too; the order ends with that answer.
-        (Command::PaymentFailed(_), _) => vec![],
-
-        (Command::PaymentRefunded, Compensating) => {
-            vec![Event::OrderCancelled { reason: order.reason.unwrap_or(Reason::CancelledByCustomer) }]
-        }
-        (Command::PaymentRefunded, _) => vec![],
-    };
-    Ok(events)
+    /// What to tell about its status.
+    pub fn shown_reason(&self) -> Option<Reason> {
+        self.attention.or(self.reason)
+    }
 }
 
 /// The state after an event. `None` is the order before its first one.
@@ -147,48 +149,118 @@ pub fn decide(order: &Order, command: Command) -> Result<Vec<Event>, NotCancella
 /// When the first event of an order is not [`Event::OrderPlaced`]: the append-only history would be broken.
 pub fn evolve(id: Uuid, order: Option<Order>, event: &Event) -> Order {
     if let Event::OrderPlaced(placed) = event {
+        let (stock, payment) = match placed.reserves_stock {
+            true => (Stock::Requested, Payment::NotWanted),
+            false => (Stock::NotWanted, Payment::Requested),
+        };
         return Order {
             id,
             customer_id: placed.customer_id.clone(),
             status: Status::Pending,
             reason: None,
+            attention: None,
             version: 1,
             items: placed.items.clone(),
             total: placed.total.clone(),
             payment_id: placed.payment_id,
+            stock,
+            payment,
+            shipment: None,
+            outcome: None,
+            repeats: 0,
         };
     }
     let Some(mut order) = order else { panic!("the history of order {id} does not begin with OrderPlaced") };
     order.version += 1;
-    (order.status, order.reason) = match event {
-        Event::OrderPlaced(_) | Event::LatePaymentFound {} => (order.status, order.reason),
-        Event::PaymentSucceeded {} => (Status::Paid, None),
-        Event::OrderConfirmed {} => (Status::Confirmed, None),
-        Event::OrderRejected { reason } => (Status::Rejected, Some(*reason)),
-        Event::CancellationRequested { reason } => (Status::Compensating, Some(*reason)),
-        Event::OrderCancelled { reason } => (Status::Cancelled, Some(*reason)),
-    };
+    match event {
+        Event::OrderPlaced(_) => {}
+        Event::StockReserved {} => {
+            order.status = Status::StockReserved;
+            order.stock = Stock::Reserved;
+            order.payment = Payment::Requested;
+        }
+        Event::PaymentSucceeded {} => {
+            order.status = Status::Paid;
+            order.payment = Payment::Taken;
+        }
+        Event::OrderConfirmed {} => order.status = Status::Confirmed,
+        Event::ShipmentScheduled(shipment) => {
+            order.status = Status::Confirmed;
+            order.attention = None;
+            order.stock = Stock::Shipped;
+            order.shipment = Some(shipment.clone());
+        }
+        Event::OrderRejected { reason } => order.end(Outcome::Rejected, *reason),
+        Event::OrderCancelled { reason } => order.end(Outcome::Cancelled, *reason),
+        Event::CompensationStarted { reason, outcome, payment_failed } => {
+            order.status = Status::Compensating;
+            order.reason = Some(*reason);
+            order.attention = None;
+            order.outcome = Some(*outcome);
+            order.repeats = 0;
+            order.give_back(*payment_failed);
+        }
+        Event::StockReleased {} => order.stock = Stock::Free,
+        Event::PaymentRefunded { .. } => order.payment = Payment::Settled,
+        Event::LatePaymentFound {} => {
+            order.payment = Payment::Refunding;
+            order.repeats = 0;
+        }
+        Event::LateStockFound {} => {
+            order.stock = Stock::Releasing;
+            order.repeats = 0;
+        }
+        Event::RequestsRepeated {} => order.repeats += 1,
+        Event::AttentionNeeded { reason } => {
+            order.status = Status::NeedsAttention;
+            order.attention = Some(*reason);
+        }
+        Event::OrderResolved { resolution, .. } => order.resolve(*resolution),
+    }
     order
 }
 
-impl Event {
-    /// The name under which it is persisted.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::OrderPlaced(_) => "OrderPlaced",
-            Self::PaymentSucceeded {} => "PaymentSucceeded",
-            Self::OrderConfirmed {} => "OrderConfirmed",
-            Self::OrderRejected { .. } => "OrderRejected",
-            Self::CancellationRequested { .. } => "CancellationRequested",
-            Self::OrderCancelled { .. } => "OrderCancelled",
-            Self::LatePaymentFound {} => "LatePaymentFound",
+impl Order {
+    fn end(&mut self, outcome: Outcome, reason: Reason) {
+        self.status = match outcome {
+            Outcome::Rejected => Status::Rejected,
+            Outcome::Cancelled => Status::Cancelled,
+        };
+        self.reason = Some(reason);
+        self.attention = None;
+        self.outcome = Some(outcome);
+        // Refused by inventory, there is nothing to release. What was asked back has answered by now; orders from before
+        // there was stock kept no event of that.
+        if matches!(self.stock, Stock::Requested | Stock::Releasing) {
+            self.stock = Stock::Free;
+        }
+        if matches!(self.payment, Payment::Requested | Payment::Refunding) {
+            self.payment = Payment::Settled;
         }
     }
-}
 
-impl Status {
-    /// Whether no event will change it any more, but for money that arrives late.
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::Confirmed | Self::Rejected | Self::Cancelled)
+    fn give_back(&mut self, payment_failed: bool) {
+        if matches!(self.stock, Stock::Requested | Stock::Reserved | Stock::Shipped) {
+            self.stock = Stock::Releasing;
+        }
+        if payment_failed {
+            self.payment = Payment::Settled;
+        } else if matches!(self.payment, Payment::Requested | Payment::Taken) {
+            self.payment = Payment::Refunding;
+        }
+    }
+
+    fn resolve(&mut self, resolution: Resolution) {
+        self.attention = None;
+        self.repeats = 0;
+        self.status = match self.outcome {
+            None => Status::Confirmed,
+            Some(_) => Status::Compensating,
+        };
+        if resolution == Resolution::Close {
+            // Whatever they were: the operator answers for them.
+            self.stock = Stock::Free;
+            self.payment = Payment::Settled;
+        }
     }
 }

@@ -1,3 +1,3 @@
-insert into order_events (order_id, version, event, data, occurred_at)
-select $1, e.version, e.event, e.data, $5
-from unnest($2::integer[], $3::text[], $4::jsonb[]) as e (version, event, data)
+insert into order_events (order_id, version, event, schema, data, occurred_at)
+select $1, e.version, e.event, $4, e.data, e.occurred_at
+from unnest($2::integer[], $3::text[], $5::jsonb[], $6::timestamptz[]) as e (version, event, data, occurred_at)

@@ -1,3 +1,4 @@
-select order_id, customer_id, status, status_reason, version, items, currency, total_minor, payment_id, created_at, updated_at
+select order_id, customer_id, status, status_reason, attention, version, items, currency, total_minor, payment_id,
+       stock, payment, shipment, outcome, attempts, deadline, created_at, updated_at
 from orders
 where order_id = $1

@@ -1,4 +1,4 @@
-select version, event, data, occurred_at
+select version, event, schema, data, occurred_at
 from order_events
 where order_id = $1
 order by version

@@ -22,7 +22,8 @@ with recursive candidate as (
     -- the list must go on.
     where page.position = 1 or page.bytes <= $5::bigint
 )
-select order_id, customer_id, status, status_reason, version, items, currency, total_minor, payment_id, created_at, updated_at,
+select order_id, customer_id, status, status_reason, attention, version, items, currency, total_minor, payment_id,
+       stock, payment, shipment, outcome, attempts, deadline, created_at, updated_at,
        position <= $4 and (position = 1 or bytes <= $5) as fits
 from page
 join orders using (order_id)

@@ -1,4 +1,5 @@
-select order_id, customer_id, status, status_reason, version, items, currency, total_minor, payment_id, created_at, updated_at
+select order_id, customer_id, status, status_reason, attention, version, items, currency, total_minor, payment_id,
+       stock, payment, shipment, outcome, attempts, deadline, created_at, updated_at, payment_token
 from orders
 where order_id = $1
 -- Every writer of an order holds this lock before it reads what its events will say.

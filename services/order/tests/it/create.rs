@@ -6,14 +6,16 @@ use order::domain::Command;
 use prost::Message as _;
 use proto::{
     billing::v1::PaymentRequested,
+    inventory::v1::{ReserveStock, StockItem},
     money::v1::Money,
     order::v1::{CreateOrderRequest, OrderCreated, OrderStatus, StatusReason},
 };
 use tokio::task::JoinSet;
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
-use crate::scene::{PAYMENT_DEADLINE, Scene, body, create, fields, id, item, refusal};
+use crate::scene::{DEADLINES, Scene, body, create, fields, id, item, refusal};
 
 /// Callers at a time: more than the pool has connections.
 const CALLERS: usize = 24;
@@ -38,7 +40,11 @@ async fn a_new_order_is_pending_and_told_to_all_who_need_it() -> anyhow::Result<
 
     let told = scene.told(order_id).await?;
     let said: Vec<&str> = told.iter().map(|told| told.summary.as_str()).collect();
-    assert_eq!(said, ["order-created 1 OrderCreated", "payment-requests 1 PaymentRequested"]);
+    assert_eq!(
+        said,
+        ["order-created 1 OrderCreated", "stock-requests 1 ReserveStock"],
+        "billing is asked later"
+    );
     let created = OrderCreated::decode(told[0].payload.as_slice())?;
     let expected = OrderCreated {
         order_id: order.order_id.clone(),
@@ -48,11 +54,26 @@ async fn a_new_order_is_pending_and_told_to_all_who_need_it() -> anyhow::Result<
         create_time: order.create_time,
     };
     assert_eq!(created, expected);
-    let requested = PaymentRequested::decode(told[1].payload.as_slice())?;
     let not_after = order.create_time.map(|mut at| {
-        at.seconds += PAYMENT_DEADLINE.as_secs() as i64;
+        at.seconds += DEADLINES.stock_deadline.as_secs() as i64;
         at
     });
+    assert_eq!(order.deadline, not_after);
+    let item = |product_id: &str, quantity| StockItem { product_id: product_id.into(), quantity };
+    let items = vec![item("gaming-mouse", 2), item("mouse-pad", 1)];
+    let expected = ReserveStock { order_id: order.order_id.clone(), items, not_after };
+    assert_eq!(ReserveStock::decode(told[1].payload.as_slice())?, expected);
+
+    scene.apply(order_id, Command::StockReserved).await?;
+    let (order, _) = scene.get(order_id).await?;
+    let told = scene.told(order_id).await?.split_off(2);
+    let said: Vec<&str> = told.iter().map(|told| told.summary.as_str()).collect();
+    assert_eq!(said, ["order-status 2 OrderStockReserved", "payment-requests 2 PaymentRequested"]);
+    let not_after = order.update_time.map(|mut at| {
+        at.seconds += DEADLINES.payment_deadline.as_secs() as i64;
+        at
+    });
+    assert_eq!((order.status(), order.deadline), (OrderStatus::StockReserved, not_after));
     let expected = PaymentRequested {
         payment_id: order.payment_id,
         order_id: order.order_id,
@@ -61,13 +82,93 @@ async fn a_new_order_is_pending_and_told_to_all_who_need_it() -> anyhow::Result<
         payment_token: "tok_secret".into(),
         not_after,
     };
-    assert_eq!(requested, expected);
+    assert_eq!(PaymentRequested::decode(told[1].payload.as_slice())?, expected);
     assert_eq!(
         scene.count("select count(*) from order_events where data::text like '%tok_secret%'").await?
             + scene.count("select count(*) from orders where orders::text like '%tok_secret%'").await?,
         0,
-        "the token is kept as its hash only"
+        "once billing has been asked, the token is kept as its hash only"
     );
+    Ok(())
+}
+
+/// What a program learns about a product that cannot be ordered like this.
+fn metadata(status: &Status) -> Vec<(String, String)> {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("a refusal has its ErrorInfo");
+    let mut metadata: Vec<(String, String)> = info.metadata.clone().into_iter().collect();
+    metadata.sort();
+    metadata
+}
+
+#[tokio::test]
+async fn the_price_that_the_customer_has_seen_must_be_the_current_one() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let of = |minor| CreateOrderRequest { items: vec![item("gaming-mouse", 2, minor)], ..body() };
+    for stale in [4_998, 5_000] {
+        let status = create(&scene.api, of(stale)).await.expect_err("stale");
+        assert_eq!(refusal(&status), (Code::FailedPrecondition, "PRICE_CHANGED".into()));
+        let expected = [("currency", "EUR"), ("minor", "4999"), ("product_id", "gaming-mouse")];
+        assert_eq!(metadata(&status), expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        assert!(status.message().contains("gaming-mouse costs EUR 4999"), "{}", status.message());
+    }
+    let mut dollars = of(4_999);
+    dollars.items[0].unit_price = Some(Money { currency: "USD".into(), minor: 4_999 });
+    let status = create(&scene.api, dollars).await.expect_err("stale");
+    assert_eq!(refusal(&status), (Code::FailedPrecondition, "PRICE_CHANGED".into()));
+
+    scene.sell("gaming-mouse", "EUR", 5_499).await?;
+    let status = create(&scene.api, of(4_999)).await.expect_err("stale by now");
+    assert_eq!(refusal(&status), (Code::FailedPrecondition, "PRICE_CHANGED".into()));
+    assert_eq!(create(&scene.api, of(5_499)).await?.total.map(|total| total.minor), Some(10_998));
+    for sql in ["select count(*) from orders", "select count(*) from order_events"] {
+        assert_eq!(scene.count(sql).await?, 1, "{sql}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_price_that_is_not_sent_is_the_current_one() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let mut request = body();
+    request.items[0].unit_price = None;
+    let order = create(&scene.api, request).await?;
+    assert_eq!(order.items, body().items);
+    assert_eq!(order.total, Some(Money { currency: "EUR".into(), minor: 11_248 }));
+    assert_eq!(scene.get(id(&order)?).await?.0, order);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_catalogue_does_not_sell_cannot_be_ordered() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    scene.archive("mouse-pad").await?;
+    for gone in ["abacus", "mouse-pad"] {
+        let items = vec![item("gaming-mouse", 1, 4_999), item(gone, 1, 1_250)];
+        let status = create(&scene.api, CreateOrderRequest { items, ..body() }).await.expect_err("not sold");
+        assert_eq!(refusal(&status), (Code::NotFound, "PRODUCT_NOT_FOUND".into()));
+        assert_eq!(metadata(&status), [("product_id".to_owned(), gone.to_owned())]);
+    }
+    for sql in ["select count(*) from orders", "select count(*) from outbox.event"] {
+        assert_eq!(scene.count(sql).await?, 0, "{sql}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_accepted_stays_accepted_whatever_becomes_of_the_catalogue() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let request = repeatable();
+    let order = create(&scene.api, request.clone()).await?;
+    scene.sell("gaming-mouse", "EUR", 5_499).await?;
+    assert_eq!(create(&scene.api, request.clone()).await?, order);
+    scene.archive("mouse-pad").await?;
+    assert_eq!(create(&scene.api, request.clone()).await?, order);
+    // But under this id nothing else, sold or not.
+    let other = CreateOrderRequest { items: vec![item("abacus", 1, 1)], ..request };
+    let status = create(&scene.api, other).await.expect_err("another body");
+    assert_eq!(refusal(&status), (Code::AlreadyExists, "REQUEST_ID_REUSED".into()));
+    assert_eq!(scene.count("select count(*) from orders").await?, 1);
     Ok(())
 }
 
@@ -169,12 +270,15 @@ async fn a_late_repeat_finds_the_order_as_it_is_now() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
     let request = repeatable();
     let first = create(&scene.api, request.clone()).await?;
-    scene.apply(id(&first)?, Command::PaymentSucceeded).await?;
+    for command in [Command::StockReserved, Command::PaymentSucceeded] {
+        scene.apply(id(&first)?, command).await?;
+    }
     // A UUID is the same one in capitals.
     let again = CreateOrderRequest { request_id: request.request_id.to_uppercase(), ..request };
     let again = create(&scene.api, again).await?;
     assert_eq!((&again.order_id, again.status()), (&first.order_id, OrderStatus::Confirmed));
-    assert_eq!(scene.history(id(&first)?).await?, ["OrderPlaced", "PaymentSucceeded", "OrderConfirmed"]);
+    let history = ["OrderPlaced", "StockReserved", "PaymentSucceeded", "OrderConfirmed"];
+    assert_eq!(scene.history(id(&first)?).await?, history);
     Ok(())
 }
 
@@ -194,8 +298,8 @@ async fn a_repeat_waits_for_a_first_one_that_is_not_committed_yet() -> anyhow::R
     let mut first = scene.pool.begin().await?;
     sqlx::query(
         "insert into orders (order_id, customer_id, status, version, items, currency, total_minor, payment_id,
-                             request_id, request_hash, created_at, updated_at)
-         values ($1, $2, 'PENDING', 1, '[]', 'EUR', 1, $1, $3, '', now(), now())",
+                             stock, payment, request_id, request_hash, created_at, updated_at)
+         values ($1, $2, 'PENDING', 1, '[]', 'EUR', 1, $1, 'REQUESTED', 'NOT_WANTED', $3, '', now(), now())",
     )
     .bind(Uuid::now_v7())
     .bind(&request.customer_id)
@@ -215,8 +319,10 @@ async fn a_repeat_waits_for_a_first_one_that_is_not_committed_yet() -> anyhow::R
 #[tokio::test]
 async fn a_wrong_order_is_refused_with_every_field_named_and_leaves_nothing() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
-    let mut unpriced = item("gaming-mouse", 1, 1);
-    unpriced.unit_price = None;
+    scene.sell("palace", "EUR", i64::MAX).await?;
+    scene.sell("mug", "USD", 900).await?;
+    let mut dollars = item("mug", 1, 900);
+    dollars.unit_price = None;
     for (request, wrong) in [
         (CreateOrderRequest { request_id: "42".into(), ..body() }, vec!["request_id"]),
         (CreateOrderRequest { customer_id: "a b".into(), ..body() }, vec!["customer_id"]),
@@ -224,7 +330,11 @@ async fn a_wrong_order_is_refused_with_every_field_named_and_leaves_nothing() ->
         (CreateOrderRequest { payment_token: "tok\0".into(), ..body() }, vec!["payment_token"]),
         (CreateOrderRequest { items: vec![], ..body() }, vec!["items"]),
         (CreateOrderRequest { items: vec![item("p", 1, 1); 1_001], ..body() }, vec!["items"]),
-        (CreateOrderRequest { items: vec![item("p", 1, i64::MAX); 2], ..body() }, vec!["items"]),
+        (CreateOrderRequest { items: vec![item("palace", 1, i64::MAX); 2], ..body() }, vec!["items"]),
+        (
+            CreateOrderRequest { items: vec![item("mouse-pad", 1, 1_250), dollars], ..body() },
+            vec!["items[1].product_id"],
+        ),
         (
             CreateOrderRequest {
                 request_id: "x".into(),
@@ -244,8 +354,6 @@ async fn a_wrong_order_is_refused_with_every_field_named_and_leaves_nothing() ->
         let status = create(&scene.api, request.clone()).await.expect_err("refused");
         assert_eq!(fields(&status), wrong, "{request:?}");
     }
-    let status = create(&scene.api, CreateOrderRequest { items: vec![unpriced], ..body() }).await;
-    assert!(fields(&status.expect_err("refused")).contains(&"items[0].unit_price".to_owned()));
     for sql in ["select count(*) from orders", "select count(*) from outbox.event"] {
         assert_eq!(scene.count(sql).await?, 0, "{sql}");
     }
@@ -256,6 +364,7 @@ async fn a_wrong_order_is_refused_with_every_field_named_and_leaves_nothing() ->
 async fn the_largest_order_is_taken() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
     let product = "p".repeat(64);
+    scene.sell(&product, "EUR", 1_000_000).await?;
     let items = vec![item(&product, i32::MAX, 1_000_000); 1_000];
     let order = create(&scene.api, CreateOrderRequest { items, ..body() }).await?;
     assert_eq!(order.total.as_ref().map(|total| total.minor), Some(2_147_483_647_000_000_000));

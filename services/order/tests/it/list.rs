@@ -1,6 +1,5 @@
 //! `ListOrders`: pages that show each order once, the newest first.
 
-use order::domain::Command;
 use prost::Message as _;
 use proto::order::v1::{ListOrdersRequest, ListOrdersResponse, OrderStatus};
 use tonic::Status;
@@ -25,8 +24,8 @@ async fn stored(scene: &Scene, count: usize) -> anyhow::Result<Vec<Uuid>> {
     let ids: Vec<Uuid> = (0..count).map(|_| Uuid::now_v7()).collect();
     sqlx::query(
         "insert into orders (order_id, customer_id, status, version, items, currency, total_minor, payment_id,
-                             created_at, updated_at)
-         select id, $2, 'PENDING', 1, '[]', 'EUR', 1, id, now(), now() from unnest($1::uuid[]) as id",
+                             stock, payment, created_at, updated_at)
+         select id, $2, 'PENDING', 1, '[]', 'EUR', 1, id, 'REQUESTED', 'NOT_WANTED', now(), now() from unnest($1::uuid[]) as id",
     )
     .bind(&ids)
     .bind(CUSTOMER)
@@ -132,9 +131,9 @@ async fn what_comes_and_goes_between_two_pages_repeats_and_hides_nothing() -> an
 #[tokio::test]
 async fn a_list_shows_what_its_filter_asks_for() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
-    let (pending, confirmed, cancelling) = (scene.place().await?, scene.place().await?, scene.place().await?);
-    scene.apply(confirmed, Command::PaymentSucceeded).await?;
-    scene.apply(cancelling, Command::Cancel).await?;
+    let (pending, stocked) = (scene.place().await?, scene.place_stocked().await?);
+    let (confirmed, cancelling) = (scene.place_confirmed().await?, scene.place().await?);
+    scene.cancel(cancelling).await?;
     let theirs = id(&create(
         &scene.api,
         proto::order::v1::CreateOrderRequest { customer_id: "cust-2".into(), ..body() },
@@ -142,11 +141,12 @@ async fn a_list_shows_what_its_filter_asks_for() -> anyhow::Result<()> {
     .await?)?;
     let any = OrderStatus::Unspecified;
     for (customer_id, status, found) in [
-        ("", any, vec![theirs, cancelling, confirmed, pending]),
-        (CUSTOMER, any, vec![cancelling, confirmed, pending]),
+        ("", any, vec![theirs, cancelling, confirmed, stocked, pending]),
+        (CUSTOMER, any, vec![cancelling, confirmed, stocked, pending]),
         ("cust-2", any, vec![theirs]),
         ("cust-3", any, vec![]),
         ("", OrderStatus::Pending, vec![theirs, pending]),
+        ("", OrderStatus::StockReserved, vec![stocked]),
         ("", OrderStatus::Confirmed, vec![confirmed]),
         ("", OrderStatus::Compensating, vec![cancelling]),
         ("", OrderStatus::NeedsAttention, vec![]),

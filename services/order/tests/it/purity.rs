@@ -21,9 +21,16 @@ fn the_domain_knows_no_infrastructure() -> anyhow::Result<()> {
         names.filter(|name| !PURE.contains(name)).map(|name| name.replace('-', "_")).collect();
     assert!(impure.iter().any(|name| name == "sqlx"), "the manifest was not understood: {impure:?}");
 
-    let mut files = vec![here.join("src/domain.rs")];
-    for entry in fs::read_dir(here.join("src/domain"))? {
-        files.push(entry?.path());
+    let (mut files, mut folders) = (vec![here.join("src/domain.rs")], vec![here.join("src/domain")]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
     }
     for path in files {
         let (source, file) = (fs::read_to_string(&path)?, path.display());

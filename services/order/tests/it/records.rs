@@ -1,4 +1,5 @@
-//! The service's consumer on a topic of its own: what billing would send, and waiting until it has taken effect.
+//! The service's consumer on topics of its own: what inventory and billing would send, and waiting until it has taken
+//! effect.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,12 +24,20 @@ use crate::scene::Scene;
 /// How long a record may take to take effect, joining the group included.
 const WITHIN: Duration = Duration::from_secs(30);
 /// A type of which the service knows nothing.
-const UNKNOWN_TYPE: &str = "orderly.billing.v1.SomethingNew";
+const UNKNOWN_TYPE: &str = "orderly.other.v1.SomethingNew";
 
-/// Billing's side of `payment-results`: one partition, so that what was sent before is processed before.
+/// Inventory's answers.
+pub const STOCK_RESULTS: &str = "stock-results";
+/// Billing's answers.
+pub const PAYMENT_RESULTS: &str = "payment-results";
+/// Inventory's catalogue.
+pub const PRODUCT_EVENTS: &str = "product-events";
+const TOPICS: [&str; 3] = [STOCK_RESULTS, PAYMENT_RESULTS, PRODUCT_EVENTS];
+
+/// The other side of what the service reads: one partition for each topic, so that what was sent to it before is processed
+/// before.
 pub struct Records<'a> {
     scene: &'a Scene,
-    topic: String,
     admin: AdminClient<DefaultClientContext>,
     producer: FutureProducer,
     stop: CancellationToken,
@@ -36,49 +45,69 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// Makes the topic and starts the service's worker on it.
+    /// Makes the topics and starts the service's worker on them.
     pub async fn begin(scene: &'a Scene) -> anyhow::Result<Self> {
-        let topic = format!("{}payment-results", scene.kafka.prefix);
+        let names = TOPICS.map(|topic| format!("{}{topic}", scene.kafka.prefix));
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", &scene.kafka.kafka).set("message.timeout.ms", "20000");
         let admin: AdminClient<_> = client.create()?;
-        let one = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
-        for result in admin.create_topics([&one], &AdminOptions::new()).await? {
+        let topics = names.each_ref().map(|name| NewTopic::new(name, 1, TopicReplication::Fixed(1)));
+        for result in admin.create_topics(&topics, &AdminOptions::new()).await? {
             result.map_err(|(topic, code)| anyhow::anyhow!("{topic}: {code}"))?;
         }
         let stop = scene.shutdown.child_token();
         let work = Arc::clone(&scene.service).work(Arc::new(Heartbeat::new("test")), stop.clone());
         let (producer, worker) = (client.create()?, tokio::spawn(work));
-        Ok(Self { scene, topic, admin, producer, stop, worker })
+        Ok(Self { scene, admin, producer, stop, worker })
     }
 
     /// Sends an event, new to everybody. Returns its id.
     pub async fn send<M: Message + Name>(&self, event: &M) -> anyhow::Result<Uuid> {
         let id = Uuid::now_v7();
-        self.send_raw(id, &M::full_name(), &event.encode_to_vec()).await?;
+        self.send_again(id, event).await?;
         Ok(id)
     }
 
+    /// Sends an event under an id of one that was sent before.
+    pub async fn send_again<M: Message + Name>(&self, id: Uuid, event: &M) -> anyhow::Result<()> {
+        let topic = match (M::PACKAGE, M::NAME) {
+            ("orderly.billing.v1", _) => PAYMENT_RESULTS,
+            (_, "ProductUpserted") => PRODUCT_EVENTS,
+            _ => STOCK_RESULTS,
+        };
+        self.send_raw(topic, id, &M::full_name(), &event.encode_to_vec()).await
+    }
+
     /// Sends whatever it is.
-    pub async fn send_raw(&self, id: Uuid, event_type: &str, payload: &[u8]) -> anyhow::Result<()> {
-        let id = id.to_string();
+    pub async fn send_raw(
+        &self,
+        topic: &str,
+        id: Uuid,
+        event_type: &str,
+        payload: &[u8],
+    ) -> anyhow::Result<()> {
+        let (id, topic_name) = (id.to_string(), format!("{}{topic}", self.scene.kafka.prefix));
+        let source = if topic == PAYMENT_RESULTS { "/orderly/billing" } else { "/orderly/inventory" };
         let mut headers = OwnedHeaders::new();
-        for (key, value) in [("ce_source", "/orderly/billing"), ("ce_id", &id), ("ce_type", event_type)] {
+        for (key, value) in [("ce_source", source), ("ce_id", &id), ("ce_type", event_type)] {
             headers = headers.insert(Header { key, value: Some(value) });
         }
-        let record = FutureRecord::to(&self.topic).key(&id).headers(headers).payload(payload);
+        let record = FutureRecord::to(&topic_name).key(&id).headers(headers).payload(payload);
         self.producer.send(record, WITHIN).await.map_err(|(error, _)| error).context("produce")?;
         Ok(())
     }
 
     /// Waits until everything that was sent has taken effect.
     pub async fn settle(&self) -> anyhow::Result<()> {
-        let last = Uuid::now_v7();
-        self.send_raw(last, UNKNOWN_TYPE, b"rubbish").await?;
-        until("the last record is in the inbox", WITHIN, || async {
-            Ok(self.is_in_inbox(last).await?.then_some(()))
-        })
-        .await
+        for topic in TOPICS {
+            let last = Uuid::now_v7();
+            self.send_raw(topic, last, UNKNOWN_TYPE, b"rubbish").await?;
+            until("the last record is in the inbox", WITHIN, || async {
+                Ok(self.is_in_inbox(last).await?.then_some(()))
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Whether a record has taken effect.
@@ -96,11 +125,13 @@ impl<'a> Records<'a> {
         .await
     }
 
-    /// Ends the worker as a shutdown does, and deletes the topic.
+    /// Ends the worker as a shutdown does, and deletes the topics.
     pub async fn end(self) -> anyhow::Result<()> {
         self.stop.cancel();
         self.worker.await??;
-        self.admin.delete_topics(&[&self.topic], &AdminOptions::new()).await?;
+        let names = TOPICS.map(|topic| format!("{}{topic}", self.scene.kafka.prefix));
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.admin.delete_topics(&names, &AdminOptions::new()).await?;
         Ok(())
     }
 }

@@ -69,6 +69,8 @@ async fn the_service_cannot_rewrite_what_has_happened() -> anyhow::Result<()> {
             "truncate order_events",
             "delete from orders",
             "truncate orders",
+            "delete from products",
+            "truncate products",
             "update inbox.message set source = ''",
             "delete from inbox.message",
             "truncate inbox.message_0",
@@ -121,6 +123,7 @@ async fn the_relay_reads_the_outbox_moves_the_cursor_and_sees_no_order() -> anyh
         &[
             "select 1 from orders",
             "select 1 from order_events",
+            "select 1 from products",
             "select 1 from inbox.message",
             "update orders set status = 'CONFIRMED'",
             "insert into outbox.event (topic, headers) values ('t', '')",
@@ -144,6 +147,8 @@ async fn the_auditor_reads_everything_and_changes_nothing() -> anyhow::Result<()
         &audit,
         &[
             "select * from order_events",
+            "select * from products",
+            "select outbox.published_until()",
             "select * from outbox.event",
             "select * from outbox.cursor",
             "select * from inbox.message",
@@ -158,7 +163,12 @@ async fn the_auditor_reads_everything_and_changes_nothing() -> anyhow::Result<()
             "delete from order_events",
             "insert into outbox.event (topic, headers) values ('t', '')",
             "update outbox.cursor set beat = 0",
+            "update products set price_minor = 1",
             "delete from inbox.message",
+            // What a charge is taken from is nobody's to read.
+            "select payment_token from orders",
+            "select * from orders",
+            "select 1 from orders where payment_token = 'tok_ok'",
         ],
     )
     .await

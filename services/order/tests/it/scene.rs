@@ -1,17 +1,18 @@
 //! The service on a database of its own, called through the generated client without a network between them.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use consumer::KafkaArgs;
 use order::{
-    Config, OrderService, app,
-    domain::{self, Command, Event, Order},
+    Config, DeadlineArgs, OrderService,
+    app::{self, Deadlines, Orders},
+    domain::{self, Command, Event, Order, Shipment},
 };
 use outbox::{Headers, UnitOfWork};
 use proto::{
     money::v1::Money,
     order::v1::{
-        self as pb, CancelOrderRequest, CreateOrderRequest, OrderItem,
+        self as pb, CancelOrderRequest, CreateOrderRequest, GetOrderRequest, OrderItem,
         order_service_client::OrderServiceClient,
     },
 };
@@ -20,6 +21,7 @@ use service::App as _;
 use sqlx::PgPool;
 use telemetry::Metrics;
 use testkit::{Database, servers, until};
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, service::Routes};
 use tonic_types::StatusExt as _;
@@ -27,8 +29,18 @@ use uuid::Uuid;
 
 /// Whose orders these are.
 pub const CUSTOMER: &str = "cust-1";
-/// When billing may no longer take a payment request.
-pub const PAYMENT_DEADLINE: Duration = Duration::from_secs(900);
+/// How long each answer is waited for; no two of them as long.
+pub const DEADLINES: DeadlineArgs = DeadlineArgs {
+    stock_deadline: Duration::from_secs(900),
+    payment_deadline: Duration::from_secs(960),
+    shipment_deadline: Duration::from_secs(1_020),
+    compensation_deadline: Duration::from_secs(1_080),
+};
+/// Who carries shipments.
+pub const CARRIER: &str = "Simulated Parcel Line";
+
+/// How many streams the service holds.
+pub const MAX_WATCHERS: usize = 5_000;
 
 /// The generated client on the service's own routes.
 pub type Client = OrderServiceClient<Routes>;
@@ -71,12 +83,13 @@ impl Scene {
             listen: nowhere,
             admin: nowhere,
             kafka: kafka.clone(),
-            payment_deadline: PAYMENT_DEADLINE,
+            deadlines: DEADLINES,
+            max_watchers: MAX_WATCHERS,
         };
         let shutdown = CancellationToken::new();
         let service =
             Arc::new(OrderService::build(&config, pool.clone(), &Metrics::new(), shutdown.clone())?);
-        Ok(Self {
+        let scene = Self {
             api: OrderServiceClient::new(Arc::clone(&service).routes()),
             superuser: database.superuser().await?,
             pool,
@@ -84,12 +97,64 @@ impl Scene {
             kafka,
             shutdown,
             database,
-        })
+        };
+        scene.sell("gaming-mouse", "EUR", 4_999).await?;
+        scene.sell("mouse-pad", "EUR", 1_250).await?;
+        Ok(scene)
+    }
+
+    /// Makes a product known at a price, or changes it.
+    pub async fn sell(&self, product_id: &str, currency: &str, minor: i64) -> anyhow::Result<()> {
+        sqlx::query(
+            "insert into products (product_id, name, version, currency, price_minor, archived)
+             values ($1, $1, 1, $2, $3, false)
+             on conflict (product_id) do update
+             set version = products.version + 1, currency = excluded.currency, price_minor = excluded.price_minor",
+        )
+        .bind(product_id)
+        .bind(currency)
+        .bind(minor)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Takes a product out of the catalogue.
+    pub async fn archive(&self, product_id: &str) -> anyhow::Result<()> {
+        let sql = "update products set version = version + 1, archived = true where product_id = $1";
+        sqlx::query(sql).bind(product_id).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// The use cases, as a replica of the service has them.
+    pub fn orders(&self) -> Orders {
+        Orders::new(self.pool.clone(), Deadlines::from(DEADLINES))
     }
 
     /// Places an order of this customer.
     pub async fn place(&self) -> anyhow::Result<Uuid> {
         Ok(id(&create(&self.api, body()).await?)?)
+    }
+
+    /// An order whose stock is held and whose payment was asked for.
+    pub async fn place_stocked(&self) -> anyhow::Result<Uuid> {
+        let order_id = self.place().await?;
+        self.apply(order_id, Command::StockReserved).await?;
+        Ok(order_id)
+    }
+
+    /// An order that is stocked and paid, and whose shipment was asked for.
+    pub async fn place_confirmed(&self) -> anyhow::Result<Uuid> {
+        let order_id = self.place_stocked().await?;
+        self.apply(order_id, Command::PaymentSucceeded).await?;
+        Ok(order_id)
+    }
+
+    /// An order, and its history as it is told.
+    pub async fn get(&self, order_id: Uuid) -> anyhow::Result<(pb::Order, Vec<pb::OrderTransition>)> {
+        let get = GetOrderRequest { order_id: order_id.to_string() };
+        let got = self.api.clone().get_order(get).await?.into_inner();
+        Ok((got.order.expect("an answer has an order"), got.history))
     }
 
     /// Cancels an order.
@@ -104,27 +169,29 @@ impl Scene {
 
     /// The names of an order's events, which must replay to its row in `orders`.
     pub async fn history(&self, order_id: Uuid) -> anyhow::Result<Vec<String>> {
-        let events: Vec<(i32, String, Value)> = sqlx::query_as(
-            "select version, event, data from order_events where order_id = $1 order by version",
+        let events: Vec<(i32, String, i16, Value)> = sqlx::query_as(
+            "select version, event, schema, data from order_events where order_id = $1 order by version",
         )
         .bind(order_id)
         .fetch_all(&self.pool)
         .await?;
         let mut replayed: Option<Order> = None;
-        for (position, (version, event, data)) in (1..).zip(&events) {
+        for (position, (version, event, schema, data)) in (1..).zip(&events) {
             assert_eq!(*version, position, "the history of {order_id} has a gap");
-            let event: Event = serde_json::from_value(json!({ "event": event, "data": data }))?;
+            let event = Event::read(event, *schema, data.clone())?;
             replayed = Some(domain::evolve(order_id, replayed, &event));
         }
         let row: Option<Value> = sqlx::query_scalar(
-            "select to_jsonb(orders) - array['request_id', 'request_hash', 'created_at', 'updated_at']
+            "select to_jsonb(orders) - array['request_id', 'request_hash', 'created_at', 'updated_at', 'deadline',
+                                             'payment_token']
+                 || jsonb_build_object('waits', deadline is not null, 'has_token', payment_token is not null)
              from orders where order_id = $1",
         )
         .bind(order_id)
         .fetch_optional(&self.pool)
         .await?;
         assert_eq!(row, replayed.map(|order| as_row(&order)), "the row is not what the history replays to");
-        Ok(events.into_iter().map(|(_, event, _)| event).collect())
+        Ok(events.into_iter().map(|(_, event, ..)| event).collect())
     }
 
     /// An order's records in the outbox, in their order, each checked against the contract of the wire.
@@ -205,7 +272,7 @@ pub async fn cancel(api: &Client, order_id: Uuid) -> Result<pb::Order, Status> {
 /// As [`Scene::apply`].
 pub async fn apply(pool: &PgPool, order_id: Uuid, command: Command) -> anyhow::Result<()> {
     let mut work = UnitOfWork::begin(pool).await?;
-    let (_, events) = app::apply(&mut work, order_id, command).await?;
+    let (_, events) = app::apply(&mut work, order_id, command, DEADLINES.into()).await?;
     Ok(work.commit(events).await?)
 }
 
@@ -229,30 +296,52 @@ pub fn fields(status: &Status) -> Vec<String> {
     violations.unwrap_or_default().into_iter().map(|violation| violation.field).collect()
 }
 
+/// A shipment that the carrier fetches in so many hours.
+pub fn shipment(hours: i64) -> Shipment {
+    let ship_time = OffsetDateTime::now_utc().replace_nanosecond(0).expect("a second begins with 0");
+    Shipment {
+        shipment_id: Uuid::now_v7(),
+        carrier: CARRIER.to_owned(),
+        ship_time: ship_time + time::Duration::hours(hours),
+    }
+}
+
+/// A cancellation at this moment.
+pub fn cancel_now() -> Command {
+    Command::Cancel { at: OffsetDateTime::now_utc() }
+}
+
 /// What `orders` must hold, all but times and request.
 fn as_row(order: &Order) -> Value {
     json!({
         "order_id": order.id,
         "customer_id": order.customer_id,
-        "status": status_name(order.status),
+        "status": name(order.status),
         "status_reason": order.reason,
+        "attention": order.attention,
         "version": order.version,
         "items": order.items,
         "currency": order.total.currency,
         "total_minor": order.total.minor,
         "payment_id": order.payment_id,
+        "stock": name(order.stock),
+        "payment": name(order.payment),
+        "shipment": order.shipment,
+        "outcome": order.outcome,
+        "attempts": order.repeats,
+        "waits": order.waits_for().is_some(),
+        "has_token": order.status == domain::Status::Pending,
     })
 }
 
-fn status_name(status: domain::Status) -> &'static str {
-    match status {
-        domain::Status::Pending => "PENDING",
-        domain::Status::StockReserved => "STOCK_RESERVED",
-        domain::Status::Paid => "PAID",
-        domain::Status::Confirmed => "CONFIRMED",
-        domain::Status::Compensating => "COMPENSATING",
-        domain::Status::Rejected => "REJECTED",
-        domain::Status::Cancelled => "CANCELLED",
-        domain::Status::NeedsAttention => "NEEDS_ATTENTION",
+/// A state's name in the database.
+fn name(state: impl Debug) -> String {
+    let mut name = String::new();
+    for letter in format!("{state:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
     }
+    name
 }

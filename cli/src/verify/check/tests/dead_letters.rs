@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{broken, judge, world::World};
 use crate::verify::{
-    facts::{DeadLetter, EventType, Hold, LetterState},
+    facts::{DeadLetter, EventType, Group, Hold, LetterState, Record, Topic},
     report::Outcome,
 };
 
@@ -55,6 +55,37 @@ fn a_parked_record_has_not_taken_effect_yet() {
     let letter = world.facts.dead_letters.last_mut().expect("it is there");
     letter.state = LetterState::Replayed;
     letter.audited.push("replayed".to_owned());
+    let found = judge(&world.facts);
+    let names: Vec<_> =
+        found.iter().filter(|one| one.outcome == Outcome::Broken).map(|one| one.name).collect();
+    assert_eq!(names, ["effects-once"]);
+}
+
+#[test]
+fn what_was_given_up_has_had_its_turn() {
+    let mut world = World::new();
+    let [first, later] = [EventType::OrderConfirmed, EventType::OrderShipped].map(|kind| {
+        let sequence = world.facts.log.records[world.record(world.confirmed, kind)].sequence;
+        let key = world.facts.log.records[world.record(world.confirmed, kind)].key.clone();
+        let told = |record: &Record| {
+            (record.topic, record.sequence) == (Topic::NotificationEvents, sequence) && record.key == key
+        };
+        world.facts.log.records.iter().position(told).expect("it was published")
+    });
+    // The first was given up, the second is poison: it holds the key, and does not wait for the first.
+    for (record, undelivered) in [(first, true), (later, false)] {
+        let letter = world.letter(record);
+        (letter.group, letter.copied, letter.undelivered) = (Group::Notification, false, undelivered);
+    }
+    let head = world.facts.dead_letters.last().expect("it is there").clone();
+    world.facts.holds.push(hold(&head));
+    let found = judge(&world.facts);
+    assert!(found.iter().all(|invariant| invariant.outcome == Outcome::Ok), "{found:#?}");
+    // Its place in the order is still looked at.
+    world.facts.dead_letters.pop();
+    world.facts.holds.clear();
+    let (id, seq) = (world.facts.log.records[first].id.to_string(), world.next());
+    world.facts.inbox.iter_mut().filter(|row| row.id == id).for_each(|row| row.seq = seq);
     let found = judge(&world.facts);
     let names: Vec<_> =
         found.iter().filter(|one| one.outcome == Outcome::Broken).map(|one| one.name).collect();

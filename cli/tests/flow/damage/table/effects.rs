@@ -45,7 +45,7 @@ pub fn cases(orders: &Orders) -> Vec<Case<'_>> {
             [(
                 "effects-once",
                 format!(
-                    "key {cancelled} from /orderly/order in group billing: sequence 1 took effect after 2"
+                    "key {cancelled} from /orderly/order in group billing: sequence 2 took effect after 3"
                 ),
             )],
         ),

@@ -44,6 +44,34 @@ pub fn cases(orders: &Orders, run: PathBuf) -> Vec<Case<'_>> {
             ],
         ),
         case(
+            "a notification was given up, which is no damage",
+            [sql(
+                Notification,
+                format!(
+                    "update notifications set status = 'GIVEN_UP', delivered_at = null
+                     where order_id = '{rejected}'"
+                ),
+            )],
+            [],
+        ),
+        case(
+            "a confirmed order waits for its shipment",
+            [sql(
+                Order,
+                format!(
+                    "update orders set stock = 'RESERVED', deadline = now() + interval '1 hour'
+                     where order_id = '{paid}'"
+                ),
+            )],
+            [
+                (
+                    "at-rest",
+                    format!("order {paid}: is still CONFIRMED, its stock RESERVED, its payment TAKEN"),
+                ),
+                ("order-history", format!("order {paid}: stock is RESERVED, its events say SHIPPED")),
+            ],
+        ),
+        case(
             "an event in the middle of a history is deleted",
             [sql(Order, format!("delete from order_events where order_id = '{paid}' and version = 2"))],
             [
@@ -56,31 +84,57 @@ pub fn cases(orders: &Orders, run: PathBuf) -> Vec<Case<'_>> {
         ),
         case(
             "the last event of a history is deleted",
-            [sql(Order, format!("delete from order_events where order_id = '{paid}' and version = 3"))],
+            [sql(Order, format!("delete from order_events where order_id = '{paid}' and version = 5"))],
             [
                 (
                     "order-history",
-                    format!("order {paid}: status is CONFIRMED, its events say PAID; version is 3"),
+                    format!(
+                        "order {paid}: version is 5, its events say 4; stock is SHIPPED, its events say RESERVED"
+                    ),
                 ),
+                ("order-history", "it waits for an answer, and has no deadline".into()),
                 (
                     "events-published",
-                    format!("order {paid} in notification-events from /orderly/order sequence 3: phantom"),
+                    format!("order {paid} in notification-events from /orderly/order sequence 5: phantom"),
                 ),
+                ("notifications", format!("(ORDER_SHIPPED of order {paid}): nothing has caused it")),
             ],
         ),
         case(
             "the view says another status",
             [sql(Order, format!("update orders set status = 'REJECTED' where order_id = '{paid}'"))],
+            [("order-history", format!("order {paid}: status is REJECTED, its events say CONFIRMED"))],
+        ),
+        case(
+            "the view says another version, another way to end, and another payment leg",
+            [sql(
+                Order,
+                format!(
+                    "update orders set version = 6, outcome = 'REJECTED', payment = 'SETTLED'
+                     where order_id = '{paid}'"
+                ),
+            )],
             [
-                ("order-history", format!("order {paid}: status is REJECTED, its events say CONFIRMED")),
-                ("payments", format!("payment {paid_id} of order {paid}: is SUCCEEDED, its order REJECTED")),
-                ("notifications", format!("order {paid}: ORDER_REJECTED was never told")),
+                ("order-history", format!("order {paid}: version is 6, its events say 5")),
+                ("order-history", "payment is SETTLED, its events say TAKEN".into()),
+                ("order-history", "outcome is REJECTED, its events say none".into()),
             ],
         ),
         case(
-            "the view says another version",
-            [sql(Order, format!("update orders set version = 4 where order_id = '{paid}'"))],
-            [("order-history", format!("order {paid}: version is 4, its events say 3"))],
+            "a deadline has passed, and nobody has done anything about it",
+            [sql(
+                Order,
+                format!("update orders set deadline = now() - interval '1 hour' where order_id = '{paid}'"),
+            )],
+            [
+                ("order-history", format!("order {paid}: it waits for nothing, and has a deadline")),
+                ("sagas", format!("order {paid}: is CONFIRMED, and its deadline passed 36")),
+            ],
+        ),
+        case(
+            "an order was asked for more often than its events say",
+            [sql(Order, format!("update orders set attempts = 2 where order_id = '{rejected}'"))],
+            [("sagas", format!("order {rejected}: has asked again 2 times, its events say 0"))],
         ),
         case(
             "an order is gone without a trace in its database",
@@ -93,6 +147,10 @@ pub fn cases(orders: &Orders, run: PathBuf) -> Vec<Case<'_>> {
             )],
             [
                 ("events-published", format!("order {paid} in order-created")),
+                (
+                    "stock",
+                    format!("reservation of order {paid}: there is no such order, and it is COMMITTED"),
+                ),
                 ("payments", format!("payment {paid_id} of order {paid}: there is no such order")),
                 ("notifications", format!("(ORDER_CONFIRMED of order {paid}): nothing has caused it")),
             ],

@@ -10,22 +10,22 @@ use crate::damage::{Orders, copy::Damage::Emptied};
 pub fn cases(orders: &Orders) -> Vec<Case<'_>> {
     let paid = orders.confirmed.order_id.as_str();
     let (stranger, event) = (Uuid::now_v7(), Uuid::now_v7());
-    let version_2 = format!("order {paid} in order-status from /orderly/order sequence 2");
+    let version_3 = format!("order {paid} in order-status from /orderly/order sequence 3");
     let another_id = move |record| with_header(record, "ce_id", Some(&event.to_string()));
     vec![
         case(
             "an event was never appended to its outbox",
             [
-                sql(Order, outbox_row("delete from outbox.event", paid, "order-status", 2)),
+                sql(Order, outbox_row("delete from outbox.event", paid, "order-status", 3)),
                 order_status(|records| drop(records.remove(at(records, paid, "OrderPaid")))),
             ],
-            [("events-published", format!("{version_2}: missing orderly.order.v1.OrderPaid"))],
+            [("events-published", format!("{version_3}: missing orderly.order.v1.OrderPaid"))],
         ),
         case(
             "Kafka has lost a record",
             [order_status(|records| drop(records.remove(at(records, paid, "OrderPaid"))))],
             [
-                ("events-published", format!("{version_2}: missing orderly.order.v1.OrderPaid")),
+                ("events-published", format!("{version_3}: missing orderly.order.v1.OrderPaid")),
                 ("outbox-topic", "of the order outbox): missing in order-status".into()),
             ],
         ),
@@ -48,12 +48,12 @@ pub fn cases(orders: &Orders) -> Vec<Case<'_>> {
         case(
             "an event was never appended to its outbox, and somebody empties the partitions that it is not in",
             [
-                sql(Order, outbox_row("delete from outbox.event", paid, "order-status", 2)),
+                sql(Order, outbox_row("delete from outbox.event", paid, "order-status", 3)),
                 order_status(|records| drop(records.remove(at(records, paid, "OrderPaid")))),
                 Emptied { but: paid, expired: false },
             ],
             [
-                ("events-published", format!("{version_2}: missing orderly.order.v1.OrderPaid")),
+                ("events-published", format!("{version_3}: missing orderly.order.v1.OrderPaid")),
                 ("outbox-topic", "of the order outbox): missing in order-status".into()),
             ],
         ),
@@ -66,7 +66,7 @@ pub fn cases(orders: &Orders) -> Vec<Case<'_>> {
             [
                 (
                     "events-published",
-                    format!("order {stranger} in order-status from /orderly/order sequence 2: phantom at"),
+                    format!("order {stranger} in order-status from /orderly/order sequence 3: phantom at"),
                 ),
                 ("outbox-topic", format!("event {event} at order-status/")),
             ],
@@ -114,7 +114,7 @@ pub fn cases(orders: &Orders) -> Vec<Case<'_>> {
             })],
             [(
                 "order-per-key",
-                format!("key {paid} in order-status from /orderly/order: sequence 2 at offset"),
+                format!("key {paid} in order-status from /orderly/order: sequence 3 at offset"),
             )],
         ),
         case(
@@ -135,7 +135,7 @@ pub fn cases(orders: &Orders) -> Vec<Case<'_>> {
                 ("outbox-topic", format!("event {event} at order-status/")),
                 (
                     "order-per-key",
-                    format!("key {paid} in order-status from /orderly/order: sequence 3 has two events"),
+                    format!("key {paid} in order-status from /orderly/order: sequence 4 has two events"),
                 ),
             ],
         ),

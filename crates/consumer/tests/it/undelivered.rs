@@ -1,0 +1,73 @@
+//! What a dispatcher has given up: a dead letter like others, behind which nothing waits.
+
+use consumer::{
+    Attempts, Message, Metrics, Undelivered,
+    dead_letters::{Filter, replay},
+};
+use outbox::{Headers, UnitOfWork};
+use prometheus_client::registry::Registry;
+use prost::Name as _;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::scene::{ACT, NOTES, Note, SUBSCRIPTION, Scene};
+
+/// Parks the only record that was processed so far, which says `text`.
+async fn give_up(scene: &Scene, key: &str, text: &str) -> anyhow::Result<()> {
+    let id: String = sqlx::query_scalar("select id from inbox.message").fetch_one(&scene.owner).await?;
+    let mut headers = Headers::default();
+    for (name, value) in [("ce_source", "/tests"), ("ce_id", &id), ("ce_type", &Note::full_name())] {
+        headers.push_text(name, value);
+    }
+    let record = Message {
+        topic: NOTES.to_owned(),
+        partition: 1,
+        offset: 0,
+        key: Some(key.into()),
+        headers,
+        payload: Some(text.into()),
+        timestamp: None,
+        source: String::new(),
+        id: Uuid::nil(),
+        event_type: String::new(),
+    };
+    let metrics = Metrics::register(&mut Registry::default());
+    let undelivered = Undelivered::new(&SUBSCRIPTION, &scene.kafka, metrics, "1.2.3");
+    let attempts =
+        Attempts { count: 7, first_at: OffsetDateTime::UNIX_EPOCH, error: "nobody answers".to_owned() };
+    let mut work = UnitOfWork::begin(&scene.pool("app", 1).await?).await?;
+    let copies = undelivered.park(&mut work, &record, attempts).await?;
+    assert_eq!(copies.len(), 1);
+    Ok(work.commit(copies).await?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_has_had_its_turn_among_the_records_of_its_key() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let worker = scene.worker().await?;
+    scene.send(NOTES, "a", "a1").await?;
+    scene.took_effect(1).await?;
+    give_up(&scene, "a", "a1").await?;
+    scene.send(NOTES, "a", "a2").await?;
+    assert_eq!(scene.took_effect(2).await?, ["a1", "a2"], "nothing waits");
+
+    scene.break_for("a3", "poison").await?;
+    scene.send(NOTES, "a", "a3").await?;
+    scene.send(NOTES, "a", "a4").await?;
+    scene.has_letters(1, "held").await?;
+    scene.mend().await?;
+    let poison = Filter { kind: Some("poison".to_owned()), ..Filter::default() };
+    let ordered = replay(&scene.operator, &poison, None, ACT).await?;
+    scene.ended(ordered[0].id).await?;
+    assert_eq!(scene.took_effect(4).await?, ["a1", "a2", "a3", "a4"]);
+    assert_eq!(scene.number("select count(*) from inbox.key_hold").await?, 0);
+    assert_eq!(scene.letters("parked").await?, 1, "what was given up is nobody's successor");
+
+    let places = "select max(seq) from inbox.message";
+    let before = scene.number(places).await?;
+    let done = scene.replay().await?;
+    assert_eq!((done.state.as_str(), done.replayed), ("done", 1));
+    assert_eq!(scene.effects().await?, ["a1", "a2", "a3", "a4", "a1"]);
+    assert_eq!(scene.number(places).await?, before, "its place is that of its turn");
+    worker.stop().await
+}

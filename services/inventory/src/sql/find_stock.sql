@@ -1,0 +1,4 @@
+select sum(available)::bigint, sum(reserved)::bigint
+from stock
+where product_id = $1
+having count(*) > 0

@@ -1,0 +1,14 @@
+//! Inventory on a real PostgreSQL.
+
+mod announce;
+mod buyers;
+mod catalogue;
+mod list;
+mod measure;
+mod purity;
+mod reservations;
+mod rights;
+mod scene;
+mod schedules;
+mod statements;
+mod stock;

@@ -1,0 +1,14 @@
+//! Every statement file is one that PostgreSQL takes from the service's own role.
+
+use std::path::Path;
+
+use inventory::Inventory;
+use testkit::{Database, check_statements};
+
+#[tokio::test]
+async fn every_statement_is_prepared_as_the_service() -> anyhow::Result<()> {
+    let database = Database::create::<Inventory>().await?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sql");
+    assert_eq!(check_statements(&database.app().await?, &folder).await?, 20);
+    Ok(())
+}
