@@ -13,6 +13,7 @@ mod schedule;
 mod settle;
 mod tally;
 mod traffic;
+mod watch;
 
 use std::{
     io::{self, Write as _},
@@ -27,6 +28,7 @@ pub use self::{
     processes::Cost,
     report::{Cancels, Final, Latency, Orders, Report},
     run::measure,
+    watch::{MissedOrder, Watched},
 };
 use crate::platform::{DataDir, Flags, Platform};
 
@@ -86,6 +88,10 @@ pub struct Options {
     /// Longest wait for the last acknowledged orders to reach their final status; 0s does not follow them
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     pub settle: Duration,
+    /// Most orders that are watched at a time; an order is watched, from its acknowledgement to its end, if there is
+    /// place for it, and what its watcher was told is compared with the database
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100_000))]
+    pub watch: u32,
 }
 
 /// How orders arrive: exactly one of the two.
@@ -101,7 +107,7 @@ pub struct Model {
 }
 
 /// Runs the load until it ends, or Ctrl-C ends it early (twice: at once), and prints what was measured. The exit code is 0 when every
-/// order was acknowledged and every acknowledged order reached its final status, else 1.
+/// order was acknowledged, every acknowledged order reached its final status, and watchers missed nothing, else 1.
 ///
 /// # Errors
 /// When there is no platform, its database does not answer, or the record of the run cannot be written.

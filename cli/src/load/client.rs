@@ -15,8 +15,8 @@ use tonic::{
 };
 use uuid::Uuid;
 
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+pub(super) const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +121,7 @@ impl Client {
 
 /// A status with a source was made here because the connection broke; tonic calls most of those UNKNOWN or CANCELLED.
 /// The outcome of such a call is as unknown as after UNAVAILABLE.
-fn code(status: &Status) -> Code {
+pub(super) fn code(status: &Status) -> Code {
     if status.source().is_some() { Code::Unavailable } else { status.code() }
 }
 

@@ -9,6 +9,7 @@ use super::{
     hops::Hops,
     processes::Cost,
     tally::{Counts, millis},
+    watch::{MissedOrder, Watched},
 };
 
 /// What a run has measured.
@@ -16,8 +17,8 @@ use super::{
 pub struct Report {
     /// Name of the run, and of its file of acknowledged orders.
     pub run: String,
-    /// Whether every order was acknowledged and recorded, every cancel answered, and every acknowledged order reached its
-    /// final status.
+    /// Whether every order was acknowledged and recorded, every cancel answered, every acknowledged order reached its
+    /// final status, and every watcher was told everything once.
     pub passed: bool,
     /// Makes another run place the same orders.
     pub seed: u64,
@@ -40,7 +41,9 @@ pub struct Report {
     /// What became of the acknowledged orders; absent when they were not followed.
     #[serde(rename = "final")]
     pub finals: Option<Final>,
-    /// Failed calls by gRPC code; repeated ones count each time.
+    /// What watchers were told; absent when nobody watched.
+    pub watched: Option<Watched>,
+    /// Failed calls by gRPC code, streams among them; repeated ones count each time.
     pub errors: BTreeMap<&'static str, u64>,
     /// What the processes of the platform have cost.
     pub processes: Vec<Cost>,
@@ -190,6 +193,9 @@ impl fmt::Display for Report {
                 show(f, "shipment", hops.shipment)?;
             }
         }
+        if let Some(watched) = &self.watched {
+            write!(f, "{watched}")?;
+        }
         for (code, count) in &self.errors {
             writeln!(f, "errors    {count} {code}")?;
         }
@@ -208,6 +214,32 @@ impl fmt::Display for Report {
             writeln!(f, "warning   {unrecorded} acknowledged orders were not recorded")?;
         }
         writeln!(f, "{}    {}", if self.passed { "passed" } else { "FAILED" }, self.acked.display())
+    }
+}
+
+impl fmt::Display for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { orders, most_open, transitions, resumed, repeated, .. } = self;
+        let missed = self.missed.map_or("unknown how many".to_owned(), |missed| missed.to_string());
+        write!(f, "watched   {orders} orders, at most {most_open} at once, {transitions} transitions, ")?;
+        write!(f, "{resumed} resumed, {missed} missed, {repeated} repeated")?;
+        if self.went_on > 0 {
+            write!(f, ", {} went on after their end", self.went_on)?;
+        }
+        writeln!(f)?;
+        show(f, "arrived", self.late)?;
+        for order in &self.missed_orders {
+            let MissedOrder { order_id, transitions, last_version, stored_events, stored_version, ending } =
+                order;
+            writeln!(
+                f,
+                "missed    {order_id} told {transitions} up to {last_version}, stored {stored_events} up to {stored_version} ({ending})"
+            )?;
+        }
+        match self.missed.unwrap_or_default().saturating_sub(self.missed_orders.len() as u64) {
+            0 => Ok(()),
+            more => writeln!(f, "missed    {more} more"),
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use super::{
     settle::{self, Open, Queue},
     tally::{self, Tally},
     traffic::{Draft, Ratios, Traffic},
+    watch::{Watch, Watched},
 };
 use crate::{
     output,
@@ -39,6 +40,7 @@ const LONGEST_NAP: Duration = Duration::from_millis(100);
 
 struct Run {
     client: Client,
+    watch: Option<Arc<Watch>>,
     traffic: Mutex<Traffic>,
     tally: Tally,
     acked: Ledger,
@@ -83,6 +85,10 @@ pub async fn measure(
             options.call_deadline,
             options.give_up_after,
         )?,
+        watch: match options.watch {
+            0 => None,
+            max => Some(Arc::new(Watch::new(&target, max as usize, options.call_deadline)?)),
+        },
         traffic: Mutex::new(Traffic::new(seed, options.customers, ratios)),
         tally: Tally::new()?,
         acked,
@@ -109,8 +115,13 @@ pub async fn measure(
     let sending = run.started.elapsed();
     run.calls.close();
     run.calls.wait().await;
+    let patience_ends = Instant::now() + options.settle;
     complete.cancel();
     follower.await.context("the follower of acknowledged orders failed")?;
+    let watched = match &run.watch {
+        Some(watch) => Some(watch.finish(&pool, patience_ends.into()).await),
+        None => None,
+    };
     progress.abort();
 
     let counts = run.tally.counts().clone();
@@ -124,7 +135,10 @@ pub async fn measure(
     }
     Ok(Report {
         run: name,
-        passed: orders.passed() && cancels.passed() && finals.as_ref().is_none_or(Final::passed),
+        passed: orders.passed()
+            && cancels.passed()
+            && finals.as_ref().is_none_or(Final::passed)
+            && watched.as_ref().is_none_or(Watched::passed),
         seed,
         rate: options.model.rate,
         concurrency: options.model.concurrency,
@@ -135,6 +149,7 @@ pub async fn measure(
         accepted_per_second: report::per_second(counts.accepted, counts.last_accepted),
         accept_latency: Latency::of(&counts.accept),
         finals,
+        watched,
         errors: counts.errors,
         processes: before.until_now(),
         acked: acked_file,
@@ -226,6 +241,10 @@ impl Run {
             counts.accepted += 1;
             counts.last_accepted = counts.last_accepted.max(now);
             tally::record(&mut counts.accept, now.saturating_sub(intended));
+        }
+        if let Some(watch) = &self.watch {
+            let run = Arc::clone(&self);
+            watch.start(order_id, move |code| run.failed(code));
         }
         let open = Open { order_id, intended: self.started_at + intended, cancelled: false };
         match draft.cancel_after {

@@ -104,6 +104,7 @@ async fn read(
         Database::Order => {
             facts.orders = order::orders(connection).await?;
             facts.order_events = order::events(connection).await?;
+            facts.offers = order::offers(connection).await?;
         }
         Database::Inventory => {
             facts.products = inventory::products(connection).await?;

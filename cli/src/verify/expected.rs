@@ -114,7 +114,7 @@ pub(super) fn of_reservation(reservation: &Reservation) -> impl Iterator<Item = 
 
 /// The announcements of a product, each with a moment before which it was not made.
 pub(super) fn of_product(listed: &Listed) -> impl Iterator<Item = (Expected, i64)> + use<> {
-    let Listed { version, created_ms, announced_ms } = *listed;
+    let (version, created_ms, announced_ms) = (listed.offer.version, listed.created_ms, listed.announced_ms);
     (1..=version).map(move |at| {
         let since_ms = if at == version { announced_ms } else { created_ms };
         ((Topic::ProductEvents, at, &[EventType::ProductUpserted][..]), since_ms)

@@ -19,7 +19,7 @@ use std::{
 use uuid::Uuid;
 
 pub(super) use self::group::Group;
-pub(super) use self::inventory::{Basket, Listed, Product, Reservation};
+pub(super) use self::inventory::{Basket, Listed, Offer, Product, Reservation};
 pub(super) use self::key::Key;
 pub(super) use self::letters::{DeadLetter, Hold};
 pub(super) use self::names::{
@@ -40,6 +40,8 @@ pub(super) struct Facts {
     /// By order, then version.
     pub(super) order_events: Vec<OrderEvent>,
     pub(super) products: BTreeMap<Arc<str>, Product>,
+    /// What the order service knows of the catalogue: its own table `products`.
+    pub(super) offers: BTreeMap<Arc<str>, Offer>,
     pub(super) reservations: Vec<Reservation>,
     pub(super) payments: Vec<Payment>,
     pub(super) postings: Vec<Posting>,
@@ -81,6 +83,8 @@ pub(super) struct Payment {
     /// There is one exactly where money was taken.
     pub(super) reference: Option<String>,
     pub(super) refunded_minor: i64,
+    /// In milliseconds since 1970: of its last version, or later while it is pending.
+    pub(super) updated_ms: i64,
 }
 
 /// A row of `ledger_postings`.
@@ -203,6 +207,11 @@ impl Record {
 }
 
 impl Payment {
+    /// Whether the provider still owes an answer.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.status, PaymentStatus::Pending | PaymentStatus::Refunding)
+    }
+
     /// Whether a refund came before any request.
     pub(super) fn is_tombstone(&self) -> bool {
         self.amount.currency == "XXX"

@@ -4,14 +4,14 @@
 //! and the ends of all topics where they were.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use rdkafka::consumer::BaseConsumer;
-use sqlx::{PgPool, Row as _};
+use sqlx::{PgPool, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
@@ -103,6 +103,9 @@ impl<'a> Watch<'a> {
             if let Some((sql, noun)) = unfinished(database) {
                 counts.push((open(database, pool, sql, &mut invariant).await?, noun));
             }
+            if database == Database::Billing {
+                counts.push((self.payments(pool, &mut invariant).await?, "open payments"));
+            }
             let replays = open(database, pool, REPLAYS, &mut invariant).await?;
             counts.push((replays, "running replays"));
         }
@@ -123,6 +126,32 @@ impl<'a> Watch<'a> {
             invariant.note(open.join(", "));
         }
         Ok(Look { invariant, delivered, summary, ends })
+    }
+
+    /// The provider may never answer: what an operator answers for is not waited for.
+    async fn payments(&self, billing: &PgPool, invariant: &mut Invariant) -> anyhow::Result<i64> {
+        let payments = sqlx::query(OPEN_PAYMENTS)
+            .fetch_all(billing)
+            .await
+            .map_err(|error| unanswered(Database::Billing, error))?;
+        let orders: Vec<Uuid> =
+            payments.iter().map(|row| row.try_get("order_id")).collect::<Result<_, _>>()?;
+        let mut operators: HashSet<Uuid> = HashSet::new();
+        let ask = self.databases.all().filter(|(database, _)| *database == Database::Order);
+        for (database, pool) in ask.filter(|_| !orders.is_empty()) {
+            let answered = sqlx::query_scalar::<_, Uuid>(OPERATORS).bind(&orders).fetch_all(pool).await;
+            operators.extend(answered.map_err(|error| unanswered(database, error))?);
+        }
+        let (mut total, mut named) = (0, 0);
+        for (row, _) in payments.iter().zip(&orders).filter(|(_, order)| !operators.contains(*order)) {
+            total += 1;
+            if named < NAMED {
+                offend(row, invariant)?;
+                named += 1;
+            }
+        }
+        count_rest(invariant, total, named);
+        Ok(total)
     }
 
     async fn groups(&self, invariant: &mut Invariant) -> anyhow::Result<(i64, BTreeMap<(Topic, i32), i64>)> {
@@ -175,6 +204,20 @@ const REPLAYS: &str =
     "select 'replay' as what, id, state as status, count(*) over () as total from inbox.replay
      where state = 'running' order by id limit 100";
 
+/// Payments that the provider owes an answer for; an index has them, and no others.
+const OPEN_PAYMENTS: &str = "select 'payment' as what, payment_id as id, order_id, status from payments
+     where status in ('PENDING', 'REFUNDING') order by payment_id";
+
+/// Which of these orders an operator is to decide about, or has closed.
+const OPERATORS: &str =
+    "select order_id from orders where order_id = any($1::uuid[]) and status = 'NEEDS_ATTENTION'
+     union
+     select order_id from order_events
+     where order_id = any($1::uuid[]) and event = 'OrderResolved' and data->>'resolution' = 'CLOSE'";
+
+/// Payments that are named as open; all are counted.
+const NAMED: usize = 100;
+
 /// What moves in a database before it comes to its end, and what to call it.
 fn unfinished(database: Database) -> Option<(&'static str, &'static str)> {
     match database {
@@ -185,18 +228,15 @@ fn unfinished(database: Database) -> Option<(&'static str, &'static str)> {
              from orders
              where status in ('PENDING', 'STOCK_RESERVED', 'PAID', 'COMPENSATING')
                  or deadline is not null and status <> 'NEEDS_ATTENTION'
-                     and (status = 'CONFIRMED' and stock not in ('SHIPPED', 'NOT_WANTED')
+                     and (status = 'CONFIRMED' and stock not in ('SHIPPED', 'NOT_WANTED', 'FREE')
                          or stock = 'RELEASING' or payment = 'REFUNDING')
              order by order_id limit 100",
             "open orders",
         )),
         // Only the saga ends a reservation, however long it takes, and so long its order is open.
         Database::Inventory => None,
-        Database::Billing => Some((
-            "select 'payment' as what, payment_id as id, status, count(*) over () as total from payments
-             where status in ('PENDING', 'REFUNDING') order by payment_id limit 100",
-            "open payments",
-        )),
+        // Together with what the order database says of them.
+        Database::Billing => None,
         // What was given up is not tried again.
         Database::Notification => Some((
             "select 'notification' as what, notification_id as id, status, count(*) over () as total
@@ -215,13 +255,18 @@ async fn open(
 ) -> anyhow::Result<i64> {
     let rows = sqlx::query(sql).fetch_all(pool).await.map_err(|error| unanswered(database, error))?;
     for row in &rows {
-        let (what, id, status): (&str, Uuid, &str) =
-            (row.try_get("what")?, row.try_get("id")?, row.try_get("status")?);
-        invariant.offend(format_args!("{what} {id}"), format_args!("is still {status}"));
+        offend(row, invariant)?;
     }
     let total = rows.first().map_or(Ok(0), |row| row.try_get("total"))?;
     count_rest(invariant, total, rows.len());
     Ok(total)
+}
+
+fn offend(row: &PgRow, invariant: &mut Invariant) -> Result<(), sqlx::Error> {
+    let (what, id, status): (&str, Uuid, &str) =
+        (row.try_get("what")?, row.try_get("id")?, row.try_get("status")?);
+    invariant.offend(format_args!("{what} {id}"), format_args!("is still {status}"));
+    Ok(())
 }
 
 async fn outbox(database: Database, pool: &PgPool, invariant: &mut Invariant) -> anyhow::Result<i64> {

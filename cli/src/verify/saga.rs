@@ -94,7 +94,10 @@ impl<'f> Saga<'f> {
     pub(super) fn is_at_its_end(&self) -> bool {
         let ended = match self.status {
             OrderStatus::Rejected | OrderStatus::Cancelled => true,
-            OrderStatus::Confirmed => matches!(self.stock, StockLeg::Shipped | StockLeg::NotWanted),
+            // Its stock is free where it never was wanted and came nevertheless.
+            OrderStatus::Confirmed => {
+                matches!(self.stock, StockLeg::Shipped | StockLeg::NotWanted | StockLeg::Free)
+            }
             _ => false,
         };
         ended && !self.is_owed()
@@ -103,6 +106,11 @@ impl<'f> Saga<'f> {
     /// Whether somebody owes it an answer, and not an operator a decision.
     pub(super) fn waits(&self) -> bool {
         self.status != OrderStatus::NeedsAttention && !self.is_at_its_end()
+    }
+
+    /// Whether an operator is to decide about it, or has ended it as it was.
+    pub(super) fn is_operators(&self) -> bool {
+        self.status == OrderStatus::NeedsAttention || self.closed
     }
 
     /// Whether billing was ever asked for anything.

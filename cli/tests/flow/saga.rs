@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use cli::credentials::AUDIT;
 use outbox::Source;
 use proto::{
     billing::v1::PaymentRequested,
@@ -29,7 +30,10 @@ use testkit::{Dedicated, Part, Platform, until};
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::client::{SETTLE, cancel, orders, place, platform, platform_on, reached, shipped, stock, told};
+use crate::{
+    client::{SETTLE, cancel, orders, place, platform, platform_on, reached, shipped, stock, told},
+    home::Home,
+};
 
 /// A deadline that a test can wait for.
 const SOON: &str = "3s";
@@ -410,4 +414,40 @@ async fn request_payment(platform: &Platform, order: &Order, ago: Duration) -> a
     let record = FutureRecord::to(&topic).key(&order.order_id).payload(&payload).headers(headers);
     producer.send(record, Duration::from_secs(10)).await.map_err(|(error, _)| error)?;
     Ok(())
+}
+
+#[tokio::test]
+async fn an_audit_waits_for_no_provider_where_an_operator_answers_for_the_order() -> anyhow::Result<()> {
+    let mut platform = platform().await?;
+    for text in ["outcome unknown, asking again", "a deadline has passed"] {
+        platform.expect_log(text);
+    }
+    platform.configure(Part::Order, "ORDERLY_PAYMENT_DEADLINE", SOON).await?;
+    platform.configure(Part::Order, "ORDERLY_COMPENSATION_DEADLINE", "1s").await?;
+    let home = Home::of(&platform).await?;
+    let paid = place(&platform, "tok_ok").await?;
+    shipped(&platform, &paid.order_id).await?;
+    outage(&platform, true).await?;
+    let order = place(&platform, "tok_ok").await?;
+    asked(&platform, &order).await?;
+    let open = format!("payment {}", order.payment_id);
+    let early = home.orderly(AUDIT, &["verify", "--json", "--settle", "0s"]).await?;
+    assert!(early.code == Some(1) && early.data.contains(&open), "{early:?}");
+
+    let holds = async || {
+        let said = home.orderly(AUDIT, &["verify", "--json"]).await?;
+        let note = format!(
+            "1 payment has no outcome yet, and an operator answers for its order: {}",
+            order.payment_id
+        );
+        assert!(said.code == Some(0) && said.data.contains(&note), "{said:?}");
+        anyhow::Ok(())
+    };
+    reached(&platform, &order.order_id, OrderStatus::NeedsAttention).await?;
+    holds().await?;
+    resolve(&platform, &order, Resolution::Close, "the provider has gone out of business").await?;
+    reached(&platform, &order.order_id, OrderStatus::Cancelled).await?;
+    told(&platform, &order.order_id, 1).await?;
+    assert!(matches!(payment(&platform, &order, "status").await?.as_deref(), Some("PENDING" | "REFUNDING")));
+    holds().await
 }

@@ -5,10 +5,10 @@ use std::{panic::AssertUnwindSafe, time::SystemTime};
 use futures_util::FutureExt as _;
 use outbox::{Event, MAX_EVENT_BYTES, UnitOfWork};
 use sqlx::PgPool;
-use tracing::{Instrument, info_span};
+use tracing::Instrument as _;
 
 use crate::{
-    Error, Handler, Kind, Message, Metrics, Policy, Subscription,
+    Error, HandleError, Handler, Kind, Message, Metrics, Policy, Subscription,
     buffer::Read,
     dead_letter::{self, Letter},
     error::Failure,
@@ -19,7 +19,7 @@ use crate::{
 /// How the records of a batch are run.
 #[derive(Clone, Debug)]
 pub(crate) enum Mode {
-    /// One after the other. What fails takes the whole batch back.
+    /// All by one call. What fails takes the whole batch back.
     Together,
     /// Each behind a savepoint, so that one that fails is found and the others are not run again.
     Apart,
@@ -67,6 +67,7 @@ impl<H: Handler> Batches<'_, H> {
         let checked: Vec<_> = messages().map(|message| (message, message.check(now))).collect();
         let (mut new, known) = inbox::enter(&mut work, self.consumer, &checked).await?;
         let (mut events, mut effects, mut letters) = (Vec::new(), Vec::new(), Vec::new());
+        let mut together = Vec::new();
         for (index, (message, checked)) in checked.into_iter().enumerate() {
             let is_new = match checked {
                 // Removing it makes a second occurrence within the batch a repeat.
@@ -93,7 +94,10 @@ impl<H: Handler> Batches<'_, H> {
                 Ok(false) => continue,
                 Ok(true) => match self.run(&mut work, message, mode).await? {
                     Ok(caused) => {
-                        events.extend(caused);
+                        match caused {
+                            Some(caused) => events.extend(caused),
+                            None => together.push(message),
+                        }
                         effects.push(&message.topic);
                         continue;
                     }
@@ -119,6 +123,13 @@ impl<H: Handler> Batches<'_, H> {
                 Policy::Skip => letters.push(letter(failure)),
             }
         }
+        if !together.is_empty() {
+            let handled = self.handler.handle_all(&mut work, &together);
+            match outcome(AssertUnwindSafe(handled).catch_unwind().await)? {
+                Ok(caused) => events.extend(caused),
+                Err(_) => return Err(Stopped::Record),
+            }
+        }
         if !letters.is_empty() {
             dead_letter::park(&mut work, self.consumer, &letters).await?;
             held.save(&mut work, self.consumer).await?;
@@ -141,18 +152,16 @@ impl<H: Handler> Batches<'_, H> {
         self.subscription.topic(&message.topic).map(|topic| topic.policy).unwrap_or_default()
     }
 
+    /// What a record has caused; `None` where it is run with its batch.
     async fn run(
         &self,
         work: &mut UnitOfWork,
         message: &Message,
         mode: &Mode,
-    ) -> Result<Result<Vec<Event>, Failure>, Stopped> {
+    ) -> Result<Result<Option<Vec<Event>>, Failure>, Stopped> {
         match mode {
-            Mode::Together => match call(self.handler, work, message).await? {
-                Ok(events) => Ok(Ok(events)),
-                Err(_) => Err(Stopped::Record),
-            },
-            Mode::Apart => Ok(run_apart(self.handler, work, message).await?),
+            Mode::Together => Ok(Ok(None)),
+            Mode::Apart => Ok(run_apart(self.handler, work, message).await?.map(Some)),
             Mode::Condemned(failure) => Ok(Err(failure.clone())),
         }
     }
@@ -187,20 +196,15 @@ async fn call<H: Handler>(
     work: &mut UnitOfWork,
     message: &Message,
 ) -> Result<Result<Vec<Event>, Failure>, Error> {
-    let span = info_span!(
-        "process",
-        otel.name = %format_args!("process {}", message.topic),
-        otel.kind = "consumer",
-        messaging.system = "kafka",
-        messaging.destination.name = message.topic,
-        messaging.destination.partition.id = message.partition,
-        messaging.kafka.offset = message.offset,
-        messaging.message.id = %message.id,
-    );
-    let context = (message.headers.text("traceparent"), message.headers.text("tracestate"));
-    telemetry::propagation::set_parent(&span, context.0, context.1);
-    match AssertUnwindSafe(handler.handle(work, message)).catch_unwind().instrument(span).await {
-        Ok(Ok(events)) => Ok(Ok(events)),
+    outcome(AssertUnwindSafe(handler.handle(work, message)).catch_unwind().instrument(message.span()).await)
+}
+
+/// Whose fault it is where a handler has not succeeded; an error that passes by itself is nobody's.
+fn outcome<T>(
+    handled: Result<Result<T, HandleError>, Box<dyn std::any::Any + Send>>,
+) -> Result<Result<T, Failure>, Error> {
+    match handled {
+        Ok(Ok(done)) => Ok(Ok(done)),
         Ok(Err(error)) => error.blame().map(Err),
         Err(panic) => {
             Ok(Err(Failure { kind: Kind::Bug, error: format!("the handler panicked: {}", words(&*panic)) }))

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use sqlx::PgConnection;
+use tracing::Instrument as _;
 
 use crate::{Error, Kind, Message, error::Failure};
 
@@ -18,6 +19,25 @@ pub trait Handler: Send + Sync + 'static {
         connection: &mut PgConnection,
         message: &Message,
     ) -> impl Future<Output = Result<Vec<outbox::Event>, HandleError>> + Send;
+
+    /// Applies the records of a batch, with what [`Handler::handle`] would do to one after the other.
+    ///
+    /// Override it where one statement can do the work of many; [`Message::span`] then says which record an event is
+    /// caused by. An error takes the whole batch back, and its records are run again by `handle`, one by one, to find
+    /// the one that is wrong.
+    fn handle_all(
+        &self,
+        connection: &mut PgConnection,
+        messages: &[&Message],
+    ) -> impl Future<Output = Result<Vec<outbox::Event>, HandleError>> + Send {
+        async move {
+            let mut events = Vec::new();
+            for message in messages {
+                events.extend(self.handle(connection, message).instrument(message.span()).await?);
+            }
+            Ok(events)
+        }
+    }
 }
 
 /// Why a record did not take effect.

@@ -9,6 +9,7 @@ use std::{
 use outbox::Headers;
 use prost::Name;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use tracing::{Span, info_span};
 use uuid::Uuid;
 
 use crate::{HandleError, Kind, error::Failure};
@@ -128,6 +129,23 @@ impl Message {
         self.headers.size()
             + self.key.as_ref().map_or(0, Vec::len)
             + self.payload.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The span in which it is processed, in the trace of whoever sent it.
+    pub fn span(&self) -> Span {
+        let span = info_span!(
+            "process",
+            otel.name = %format_args!("process {}", self.topic),
+            otel.kind = "consumer",
+            messaging.system = "kafka",
+            messaging.destination.name = self.topic,
+            messaging.destination.partition.id = self.partition,
+            messaging.kafka.offset = self.offset,
+            messaging.message.id = %self.id,
+        );
+        let context = (self.headers.text("traceparent"), self.headers.text("tracestate"));
+        telemetry::propagation::set_parent(&span, context.0, context.1);
+        span
     }
 
     /// Whether the record says that it carries this message type.

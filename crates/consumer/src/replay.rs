@@ -254,7 +254,9 @@ async fn fail<H: Handler>(
 ) -> Result<Option<Event>, sqlx::Error> {
     let row = sqlx::query(
         "update inbox.dead_letter
-         set state = 'parked', replay = null, kind = $2, error = $3, fingerprint = $4, version = $5,
+         set state = 'parked', replay = null, error = $3, fingerprint = $4, version = $5,
+             -- It has had its turn, however often it fails.
+             kind = case when kind = 'undelivered' then kind else $2 end,
              replays = replays + 1, attempts = attempts + 1, last_failed_at = clock_timestamp(),
              first_failed_at = coalesce(first_failed_at, clock_timestamp())
          where id = $1

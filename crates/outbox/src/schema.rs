@@ -30,7 +30,7 @@ pub async fn migrate(pool: &PgPool, roles: &Roles<'_>) -> Result<(), Error> {
          grant select on outbox._migrations to {app}, {relay}, {audit};
          grant insert (event_id, topic, partition, key, aggregate_id, sequence, headers, payload) on outbox.event to {app};
          grant usage on sequence outbox.event_id_seq to {app};
-         grant execute on function outbox.published_until() to {app}, {audit};
+         grant execute on function outbox.published_until(text[]) to {app}, {audit};
          grant select on outbox.event to {relay}, {audit};
          grant select, update on outbox.cursor to {relay};
          grant select, insert, update, delete
@@ -66,12 +66,16 @@ pub async fn pending_in(pool: &PgPool, migrator: &Migrator) -> Result<Vec<String
     Ok(missing.map(|migration| format!("{table}: {} {}", migration.version, migration.description)).collect())
 }
 
-/// Until when every event of this outbox is published: the moment at which the first one was appended that is not, or now.
+/// Until when every event of this outbox is published to these topics, named without prefix: the moment at which the first
+/// one was appended that is not, or now.
 ///
 /// What a service has asked for and not published, nobody can have answered. Events that the broker refuses wait for an
 /// operator and do not count.
-pub async fn published_until(executor: impl PgExecutor<'_>) -> Result<OffsetDateTime, Error> {
-    Ok(sqlx::query_scalar("select outbox.published_until()").fetch_one(executor).await?)
+pub async fn published_until(
+    executor: impl PgExecutor<'_>,
+    topics: &[&str],
+) -> Result<OffsetDateTime, Error> {
+    Ok(sqlx::query_scalar("select outbox.published_until($1)").bind(topics).fetch_one(executor).await?)
 }
 
 /// A role or database name as an SQL identifier.

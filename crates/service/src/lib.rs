@@ -4,6 +4,7 @@
 
 pub mod admin;
 mod app;
+mod batcher;
 mod config;
 mod database;
 mod grpc;
@@ -13,5 +14,6 @@ pub mod shutdown;
 pub mod status;
 
 pub use app::App;
+pub use batcher::Batcher;
 pub use config::{Addresses, DatabaseArgs, Secret, ServerArgs};
 pub use run::{EX_USAGE, command, main};

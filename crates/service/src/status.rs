@@ -1,6 +1,6 @@
 //! Errors as callers see them: AIP-193 with `google.rpc` details, from one closed list of reasons.
 
-use std::collections::HashMap;
+use std::{borrow::Borrow, collections::HashMap};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -99,9 +99,23 @@ pub fn status_with(reason: Reason, message: impl Into<String>, metadata: HashMap
 }
 
 /// A failed statement: UNAVAILABLE where it can be sent again, INTERNAL otherwise. Logged here, told nobody.
-pub fn from_sql(error: sqlx::Error) -> Status {
+pub fn from_sql(error: impl Borrow<sqlx::Error>) -> Status {
+    let error = error.borrow();
+    if is_gone(error) {
+        error!(%error, "database is unavailable");
+        return status(
+            Reason::DependencyUnavailable,
+            "the database is unavailable; send the same request again",
+        );
+    }
+    error!(%error, "statement failed");
+    status(Reason::Internal, "a fault of the service; its log has the cause")
+}
+
+/// Whether a statement has failed for a reason that passes by itself, and that others share.
+pub fn is_gone(error: &sqlx::Error) -> bool {
     use sqlx::Error as Sql;
-    let database_is_gone = match &error {
+    match error {
         Sql::Io(_)
         | Sql::PoolTimedOut
         | Sql::PoolClosed
@@ -113,21 +127,12 @@ pub fn from_sql(error: sqlx::Error) -> Status {
             .code()
             .is_some_and(|code| ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))),
         _ => false,
-    };
-    if database_is_gone {
-        error!(%error, "database is unavailable");
-        return status(
-            Reason::DependencyUnavailable,
-            "the database is unavailable; send the same request again",
-        );
     }
-    error!(%error, "statement failed");
-    status(Reason::Internal, "a fault of the service; its log has the cause")
 }
 
 /// As [`from_sql`], for a failed unit of work.
-pub fn from_outbox(error: outbox::Error) -> Status {
-    match error {
+pub fn from_outbox(error: impl Borrow<outbox::Error>) -> Status {
+    match error.borrow() {
         outbox::Error::Sql(error) => from_sql(error),
         error => {
             error!(%error, "event not appended");

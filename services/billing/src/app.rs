@@ -1,6 +1,6 @@
 //! Use cases of billing. What follows from a command is written in one transaction: payment, ledger, and the events last.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use outbox::{Event, Source, UnitOfWork};
 use proto::{
@@ -8,12 +8,14 @@ use proto::{
     money::v1 as money,
     notification::v1::{NotificationKind, NotificationRequested},
 };
+use service::Batcher;
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::Notify;
+use tracing::Span;
 use uuid::Uuid;
 
 use crate::{
-    domain::{Change, Command, Failure, Money, Payment, Status},
+    domain::{Change, Command, Failure, Money, Payment, Posting, Status},
     error::Error,
     provider::Provider,
     store,
@@ -24,6 +26,9 @@ pub const PAYMENT_RESULTS: &str = "payment-results";
 /// Logical topic of what the customer is to be told.
 pub const NOTIFICATION_EVENTS: &str = "notification-events";
 
+/// How many outcomes one transaction takes.
+const MOST_AT_ONCE: usize = 200;
+
 const SOURCE: Source = Source::new("/orderly/billing");
 
 /// The payments of every order.
@@ -32,12 +37,32 @@ pub struct Payments {
     pub(crate) pool: PgPool,
     pub(crate) provider: Provider,
     wake: Arc<Notify>,
+    /// Whether a refund is owed afterwards; `None` where it was not settled.
+    settlements: Batcher<Settlement, Option<bool>>,
 }
 
 impl Payments {
     /// Payments in this database, taken by this provider.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub fn new(pool: PgPool, provider: Provider) -> Self {
-        Self { pool, provider, wake: Arc::default() }
+        let settlements = Batcher::new(MOST_AT_ONCE, {
+            let pool = pool.clone();
+            move |settlements: Vec<Settlement>| {
+                let pool = pool.clone();
+                async move {
+                    match settle_all(&pool, &settlements).await {
+                        Ok(refunds) => refunds.into_iter().map(Some).collect(),
+                        Err(error) => {
+                            tracing::debug!(%error, "not settled together");
+                            vec![None; settlements.len()]
+                        }
+                    }
+                }
+            }
+        });
+        Self { pool, provider, wake: Arc::default(), settlements }
     }
 
     /// Wakes the dispatcher: a call to the provider is owed.
@@ -60,17 +85,50 @@ impl Payments {
         Ok(store::list(&self.pool, order_id, before, limit).await?)
     }
 
-    /// Lets `command` take effect on a payment. Repeats change nothing.
+    /// Lets `command` take effect on a payment. Repeats change nothing. What is settled at the same time shares one
+    /// transaction.
     pub async fn settle(&self, payment_id: Uuid, command: &Command) -> Result<(), outbox::Error> {
-        let mut work = UnitOfWork::begin(&self.pool).await?;
-        let mut payment = store::lock(&mut work, payment_id).await?.ok_or(sqlx::Error::RowNotFound)?;
-        let events = carry_out(&mut work, &mut payment, command).await?;
-        work.commit(events).await?;
-        if payment.status == Status::Refunding {
+        let settlement = Settlement { payment_id, command: command.clone(), span: Span::current() };
+        let refunds = match self.settlements.submit(settlement.clone()).await.flatten() {
+            Some(refunds) => refunds,
+            // The others may be at fault.
+            None => settle_all(&self.pool, &[settlement]).await?.contains(&true),
+        };
+        if refunds {
             self.wake.notify_one();
         }
         Ok(())
     }
+}
+
+/// A command that is to take effect on a payment.
+#[derive(Clone, Debug)]
+struct Settlement {
+    payment_id: Uuid,
+    command: Command,
+    /// In whose trace the announcements are.
+    span: Span,
+}
+
+/// Settles all in one transaction; says of each whether a refund is owed now.
+async fn settle_all(pool: &PgPool, settlements: &[Settlement]) -> Result<Vec<bool>, outbox::Error> {
+    let mut work = UnitOfWork::begin(pool).await?;
+    let ids: Vec<Uuid> = settlements.iter().map(|settlement| settlement.payment_id).collect();
+    let mut payments: HashMap<Uuid, Payment> = store::lock(&mut work, &ids)
+        .await?
+        .into_iter()
+        .map(|payment| (payment.payment_id, payment))
+        .collect();
+    let mut ledger = Ledger::default();
+    let (mut events, mut refunds) = (Vec::new(), Vec::with_capacity(settlements.len()));
+    for Settlement { payment_id, command, span } in settlements {
+        let payment = payments.get_mut(payment_id).ok_or(sqlx::Error::RowNotFound)?;
+        events.extend(span.in_scope(|| ledger.carry_out(payment, command)));
+        refunds.push(payment.status == Status::Refunding);
+    }
+    ledger.write(&mut work).await?;
+    work.commit(events).await?;
+    Ok(refunds)
 }
 
 /// Writes what follows from `command` for a locked payment, and returns what is to be announced.
@@ -79,27 +137,59 @@ pub async fn carry_out(
     payment: &mut Payment,
     command: &Command,
 ) -> Result<Vec<Event>, sqlx::Error> {
-    let changes = payment.decide(command);
-    if changes.is_empty() {
-        return Ok(vec![]);
-    }
-    let (before, version) = (payment.status, payment.version);
-    let mut events = Vec::new();
-    for change in &changes {
-        store::post(connection, payment, &payment.postings(change)).await?;
-        payment.evolve(change);
-        events.extend(announce(payment, change));
-    }
-    store::save(connection, version, payment).await?;
-    tracing::info!(
-        payment_id = %payment.payment_id,
-        order_id = %payment.order_id,
-        before = before.as_str(),
-        after = payment.status.as_str(),
-        version = payment.version,
-        "payment changed"
-    );
+    let mut ledger = Ledger::default();
+    let events = ledger.carry_out(payment, command);
+    ledger.write(connection).await?;
     Ok(events)
+}
+
+/// What is to be written about locked payments.
+#[derive(Default)]
+struct Ledger {
+    entries: Vec<(Payment, Vec<Posting>)>,
+    /// The version that is stored, and the payment as it is now.
+    changed: Vec<(i32, Payment)>,
+}
+
+impl Ledger {
+    fn carry_out(&mut self, payment: &mut Payment, command: &Command) -> Vec<Event> {
+        let changes = payment.decide(command);
+        if changes.is_empty() {
+            return vec![];
+        }
+        let (before, version) = (payment.status, payment.version);
+        let mut events = Vec::new();
+        for change in &changes {
+            self.entries.push((payment.clone(), payment.postings(change)));
+            payment.evolve(change);
+            events.extend(announce(payment, change));
+        }
+        match self.changed.iter_mut().find(|(_, changed)| changed.payment_id == payment.payment_id) {
+            Some((_, changed)) => changed.clone_from(payment),
+            None => self.changed.push((version, payment.clone())),
+        }
+        tracing::info!(
+            payment_id = %payment.payment_id,
+            order_id = %payment.order_id,
+            before = before.as_str(),
+            after = payment.status.as_str(),
+            version = payment.version,
+            "payment changed"
+        );
+        events
+    }
+
+    async fn write(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.changed.is_empty() {
+            return Ok(());
+        }
+        let entries: Vec<(&Payment, Vec<Posting>)> =
+            self.entries.iter().map(|(payment, postings)| (payment, postings.clone())).collect();
+        store::post(connection, &entries).await?;
+        let changed: Vec<(i32, &Payment)> =
+            self.changed.iter().map(|(before, payment)| (*before, payment)).collect();
+        store::save(connection, &changed).await
+    }
 }
 
 /// What others learn of a change; `payment` is already in the version that the change made.

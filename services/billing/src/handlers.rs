@@ -115,7 +115,7 @@ async fn refund_requested(
 
 /// Locks the payment that was there before `wanted`; one of another order or customer is a mix-up that no retry mends.
 async fn existing(connection: &mut PgConnection, wanted: &Payment) -> Result<Payment, HandleError> {
-    let Some(payment) = store::lock(connection, wanted.payment_id).await? else {
+    let Some(payment) = store::lock(connection, &[wanted.payment_id]).await?.pop() else {
         return Err(HandleError::poison(format!("order {} already has another payment", wanted.order_id)));
     };
     if payment.order_id != wanted.order_id || payment.customer_id != wanted.customer_id {
@@ -159,8 +159,10 @@ impl Request {
         if amount.minor <= 0 {
             return Err("amount.minor must be positive".to_owned());
         }
-        if event.payment_token.len() > MAX_TOKEN || event.payment_token.contains('\0') {
-            return Err(format!("payment_token must be at most {MAX_TOKEN} bytes without a zero byte"));
+        // Without one the provider would take what it takes by default, which nobody has chosen.
+        let token = &event.payment_token;
+        if token.is_empty() || token.len() > MAX_TOKEN || token.contains('\0') {
+            return Err(format!("payment_token must be 1 to {MAX_TOKEN} bytes without a zero byte"));
         }
         let not_after = event.not_after.map(to_time).transpose()?;
         Ok(Self {
@@ -226,7 +228,7 @@ mod tests {
     #[test]
     fn each_wrong_field_is_named() {
         type Spoil = fn(&mut PaymentRequested);
-        let table: [(&str, Spoil); 9] = [
+        let table: [(&str, Spoil); 10] = [
             ("payment_id", |event| event.payment_id = "1".to_owned()),
             ("order_id", |event| event.order_id.clear()),
             ("customer_id", |event| event.customer_id = "a b".to_owned()),
@@ -241,6 +243,7 @@ mod tests {
                 event.amount = Some(ProtoMoney { currency: "EUR".to_owned(), minor: 0 });
             }),
             ("payment_token", |event| event.payment_token = "t".repeat(MAX_TOKEN + 1)),
+            ("payment_token", |event| event.payment_token.clear()),
             ("not_after", |event| {
                 event.not_after = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
             }),

@@ -33,16 +33,9 @@ pub async fn list(
     sqlx::query_as(include_str!("sql/list.sql")).bind(order_id).bind(before).bind(limit).fetch_all(pool).await
 }
 
-/// Reads one payment and holds its row until the transaction ends; every writer of a payment starts here.
-pub async fn lock(connection: &mut PgConnection, payment_id: Uuid) -> Result<Option<Payment>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT payment_id, order_id, customer_id, currency, amount_minor, status, failure, version, attempts,
-             provider_reference, refund_requested, refunded_minor, created_at, updated_at
-         FROM payments WHERE payment_id = $1 FOR UPDATE",
-    )
-    .bind(payment_id)
-    .fetch_optional(connection)
-    .await
+/// Reads payments and holds their rows until the transaction ends; every writer of a payment starts here.
+pub async fn lock(connection: &mut PgConnection, payment_ids: &[Uuid]) -> Result<Vec<Payment>, sqlx::Error> {
+    sqlx::query_as(include_str!("sql/lock.sql")).bind(payment_ids).fetch_all(connection).await
 }
 
 /// Inserts a payment as its first version. False where its id or its order already has one.
@@ -78,47 +71,49 @@ pub async fn insert(
     Ok(done.rows_affected() == 1)
 }
 
-/// Writes a locked payment's next version over `version`.
-pub async fn save(connection: &mut PgConnection, version: i32, payment: &Payment) -> Result<(), sqlx::Error> {
+/// Writes the next versions of locked payments, each over the version that is stored.
+pub async fn save(connection: &mut PgConnection, changed: &[(i32, &Payment)]) -> Result<(), sqlx::Error> {
+    fn column<'p, T>(changed: &[(i32, &'p Payment)], value: impl Fn(&'p Payment) -> T) -> Vec<T> {
+        changed.iter().map(|(_, payment)| value(payment)).collect()
+    }
+    let before: Vec<i32> = changed.iter().map(|(before, _)| *before).collect();
     let done = sqlx::query(include_str!("sql/save.sql"))
-        .bind(payment.payment_id)
-        .bind(version)
-        .bind(payment.status.as_str())
-        .bind(payment.failure.map(|failure| failure.as_str()))
-        .bind(payment.version)
-        .bind(&payment.provider_reference)
-        .bind(payment.refund_requested)
-        .bind(payment.refunded_minor)
+        .bind(column(changed, |payment| payment.payment_id))
+        .bind(before)
+        .bind(column(changed, |payment| payment.status.as_str()))
+        .bind(column(changed, |payment| payment.failure.map(|failure| failure.as_str())))
+        .bind(column(changed, |payment| payment.version))
+        .bind(column(changed, |payment| payment.provider_reference.as_deref()))
+        .bind(column(changed, |payment| payment.refund_requested))
+        .bind(column(changed, |payment| payment.refunded_minor))
         .execute(connection)
         .await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+    if done.rows_affected() == changed.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
 }
 
-/// Books one entry; nothing where there are no postings.
+/// Books entries, each the postings of one change of a payment; nothing where there are none.
 pub async fn post(
     connection: &mut PgConnection,
-    payment: &Payment,
-    postings: &[Posting],
+    entries: &[(&Payment, Vec<Posting>)],
 ) -> Result<(), sqlx::Error> {
-    if postings.is_empty() {
+    let entry_ids: Vec<Uuid> = entries.iter().map(|_| Uuid::now_v7()).collect();
+    let lines: Vec<(&Uuid, &Payment, &Posting)> = entry_ids
+        .iter()
+        .zip(entries)
+        .flat_map(|(id, (payment, postings))| postings.iter().map(move |posting| (id, *payment, posting)))
+        .collect();
+    if lines.is_empty() {
         return Ok(());
     }
-    let kinds: Vec<&str> = postings.iter().map(|posting| posting.kind).collect();
-    let accounts: Vec<&str> = postings.iter().map(|posting| posting.account).collect();
-    let amounts: Vec<i64> = postings.iter().map(|posting| posting.minor).collect();
-    sqlx::query(
-        "INSERT INTO ledger_postings (entry_id, payment_id, kind, account, currency, minor)
-         SELECT $1, $2, kind, account, $3, minor
-         FROM unnest($4::text[], $5::text[], $6::bigint[]) AS posting (kind, account, minor)",
-    )
-    .bind(Uuid::now_v7())
-    .bind(payment.payment_id)
-    .bind(&payment.amount.currency)
-    .bind(kinds)
-    .bind(accounts)
-    .bind(amounts)
-    .execute(connection)
-    .await?;
+    sqlx::query(include_str!("sql/post.sql"))
+        .bind(lines.iter().map(|(id, ..)| **id).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, payment, _)| payment.payment_id).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(.., posting)| posting.kind).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(.., posting)| posting.account).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, payment, _)| payment.amount.currency.as_str()).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(.., posting)| posting.minor).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

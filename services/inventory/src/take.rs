@@ -6,18 +6,9 @@
 use sqlx::PgConnection;
 
 use crate::{
-    domain::{Item, ProductId, Rejection, gather},
+    domain::{Item, ProductId, Refusal, Rejection, gather},
     store::stock::{self, Bucket, Sight},
 };
-
-/// Why nothing was taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Why.
-    pub rejection: Rejection,
-    /// The first product that was missing.
-    pub product_id: ProductId,
-}
 
 /// Reserves every item in this bucket, or nothing.
 ///

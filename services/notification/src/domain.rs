@@ -18,7 +18,7 @@ pub use text::Text;
 pub use webhook::{Webhook, WebhookSecret, WebhookUrl};
 
 /// What happened to the order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The payment was taken.
     PaymentReceipt,

@@ -1,14 +1,16 @@
 //! Records of `notification-events`: each becomes an intent row, which the dispatcher delivers.
 
+use std::collections::HashSet;
+
 use consumer::{EventType, HandleError, Handler, Limits, Message, Subscription, Topic};
 use proto::notification::v1::{NotificationKind, NotificationRequested};
 use sqlx::PgConnection;
-use tracing::debug;
+use tracing::{Instrument as _, debug};
 use uuid::Uuid;
 
 use crate::{
-    domain::{Kind, Money, Request, Text},
-    store,
+    domain::{Channel, Kind, Money, Request, Text},
+    store::{self, Requested},
 };
 
 /// What this service reads.
@@ -33,6 +35,52 @@ impl Handler for Handlers {
         }
         Ok(Vec::new())
     }
+
+    /// Two statements, however many records there are.
+    async fn handle_all(
+        &self,
+        connection: &mut PgConnection,
+        messages: &[&Message],
+    ) -> Result<Vec<outbox::Event>, HandleError> {
+        let (mut first, mut repeats) = (Vec::new(), Vec::new());
+        let mut known = HashSet::new();
+        for record in messages.iter().filter(|record| record.is::<NotificationRequested>()) {
+            let request = parse(record.decode()?)?;
+            if known.insert((request.order_id, request.kind)) {
+                first.push((*record, Text::of(&request), request));
+            } else {
+                repeats.push(*record);
+            }
+        }
+        if !first.is_empty() {
+            requested_together(connection, &first).await?;
+        }
+        // One statement cannot meet the same notification twice.
+        for record in repeats {
+            requested(connection, record.decode()?, record).instrument(record.span()).await?;
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// As [`requested`], for many of different orders or kinds.
+async fn requested_together(
+    connection: &mut PgConnection,
+    requests: &[(&Message, Text, Request)],
+) -> Result<(), HandleError> {
+    let customer_ids: HashSet<&str> =
+        requests.iter().map(|(.., request)| request.customer_id.as_ref()).collect();
+    let customer_ids: Vec<&str> = customer_ids.into_iter().collect();
+    let channels = store::channels(connection, &customer_ids).await?;
+    let default = Channel::default();
+    let requested = requests.iter().map(|(record, text, request)| {
+        let channel = channels.get(request.customer_id.as_ref()).unwrap_or(&default);
+        Requested { request, channel, text, record }
+    });
+    let requested: Vec<Requested<'_>> = requested.collect();
+    let new = store::request_all(connection, &requested).await?;
+    debug!(count = requested.len(), new, "notifications requested");
+    Ok(())
 }
 
 /// Renders it and writes it down with the customer's settings of this moment.

@@ -1,6 +1,6 @@
 //! The database's statements, as free functions over a connection.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use consumer::Message;
 use outbox::Headers;
@@ -118,6 +118,19 @@ pub struct Filter {
     pub customer_id: Option<CustomerId>,
 }
 
+/// A notification to be written down.
+#[derive(Clone, Copy)]
+pub struct Requested<'r> {
+    /// What it is about.
+    pub request: &'r Request,
+    /// How its customer wants to be told.
+    pub channel: &'r Channel,
+    /// What it says.
+    pub text: &'r Text,
+    /// What requested it.
+    pub record: &'r Message,
+}
+
 /// Inserts a pending notification, unless the order has one of that kind; one that was given up becomes pending again.
 /// True where something is to be delivered.
 pub async fn request(
@@ -150,6 +163,42 @@ pub async fn request(
         .execute(connection)
         .await?;
     Ok(inserted.rows_affected() == 1)
+}
+
+/// Does to each what [`request`] does, in their order; no two may be of the same order and kind. Says how many are to be
+/// delivered.
+pub async fn request_all(
+    connection: &mut PgConnection,
+    requested: &[Requested<'_>],
+) -> Result<u64, sqlx::Error> {
+    fn array<'r, T>(of: &[Requested<'r>], column: impl Fn(Requested<'r>) -> T) -> Vec<T> {
+        of.iter().map(|requested| column(*requested)).collect()
+    }
+    fn record<'r, T>(of: &[Requested<'r>], column: impl Fn(&'r Message) -> Option<T>) -> Vec<Option<T>> {
+        array(of, |new| new.channel.can_refuse().then_some(new.record).and_then(&column))
+    }
+    let of = requested;
+    let inserted = sqlx::query(include_str!("sql/request_all.sql"))
+        .bind(array(of, |_| Uuid::now_v7()))
+        .bind(array(of, |new| new.request.order_id))
+        .bind(array(of, |new| new.request.customer_id.as_ref()))
+        .bind(array(of, |new| new.request.kind.name()))
+        .bind(array(of, |new| new.channel.columns().channel))
+        .bind(array(of, |new| new.channel.columns().email_address))
+        .bind(array(of, |new| new.channel.columns().webhook_url))
+        .bind(array(of, |new| new.channel.columns().webhook_secret))
+        .bind(array(of, |new| new.text.subject.as_str()))
+        .bind(array(of, |new| new.text.body.as_str()))
+        .bind(record(of, |record| Some(record.topic.as_str())))
+        .bind(record(of, |record| Some(record.partition)))
+        .bind(record(of, |record| Some(record.offset)))
+        .bind(record(of, |record| record.key.as_deref()))
+        .bind(record(of, |record| Some(record.headers.encode())))
+        .bind(record(of, |record| record.payload.as_deref()))
+        .bind(record(of, |record| record.timestamp))
+        .execute(connection)
+        .await?;
+    Ok(inserted.rows_affected())
 }
 
 /// Claims at most `limit` due notifications of a channel for `lease`, at most one of each order, and counts the attempt.
@@ -252,6 +301,19 @@ pub async fn channel(
     row.map_or(Ok(Channel::default()), |contact| {
         contact.channel().map_err(|error| sqlx::Error::Decode(error.into()))
     })
+}
+
+/// How each of these customers wants to be told; without those that have no settings.
+pub async fn channels(
+    connection: &mut PgConnection,
+    customer_ids: &[&str],
+) -> Result<HashMap<String, Channel>, sqlx::Error> {
+    let rows = sqlx::query(include_str!("sql/channels.sql")).bind(customer_ids).fetch_all(connection).await?;
+    let channel = |row: &PgRow| {
+        let channel = Contact::from_row(row)?.channel().map_err(|error| sqlx::Error::Decode(error.into()))?;
+        Ok((row.try_get("customer_id")?, channel))
+    };
+    rows.iter().map(channel).collect()
 }
 
 /// Replaces how the customer wants to be told.

@@ -1,7 +1,7 @@
 -- The schema in which an event was written; readers lift the older ones.
 alter table order_events add column schema smallint not null default 1;
-alter table order_events alter column schema drop default;
 
+-- The defaults are right for a program of before that still runs.
 -- What inventory and billing have of an order, and until when the next answer is waited for.
 alter table orders
     add column stock         text        not null default 'NOT_WANTED' constraint orders_stock_known check (stock in
@@ -33,8 +33,6 @@ set payment = case status
         when 'REJECTED' then 'REJECTED'
     end;
 update orders set deadline = now() + interval '15 minutes' where status = 'PENDING' or payment = 'REFUNDING';
-
-alter table orders alter column stock drop default, alter column payment drop default;
 
 -- A payment id is drawn for its order and found nowhere else: no index is needed to keep it unique.
 alter table orders drop constraint orders_payment_id_key;

@@ -174,21 +174,27 @@ impl OrderService for Api {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let message = error.to_string();
-        match error {
-            Error::NotFound(_) => status(Why::OrderNotFound, message),
-            Error::RequestIdReused(_) => status(Why::RequestIdReused, message),
-            Error::Refused(Refused::NotCancellable) => status(Why::NotCancellable, message),
-            Error::Refused(Refused::NotResolvable) => status(Why::NotResolvable, message),
-            Error::Unavailable(unavailable) => refused_product(&unavailable, message),
-            Error::Invalid(violation) => {
-                let mut violations = Violations::default();
-                violations.add(violation.field, violation.description);
-                violations.into_result().err().unwrap_or_else(|| Status::invalid_argument(message))
-            }
-            Error::Outbox(error) => from_outbox(error),
-            Error::Sql(error) => from_sql(error),
+        refusal(&error)
+    }
+}
+
+fn refusal(error: &Error) -> Status {
+    let message = error.to_string();
+    match error {
+        Error::NotFound(_) => status(Why::OrderNotFound, message),
+        Error::RequestIdReused(_) => status(Why::RequestIdReused, message),
+        Error::Refused(Refused::NotCancellable) => status(Why::NotCancellable, message),
+        Error::Refused(Refused::NotResolvable) => status(Why::NotResolvable, message),
+        Error::Unavailable(unavailable) => refused_product(unavailable, message),
+        Error::Invalid(violation) => {
+            let mut violations = Violations::default();
+            violations.add(&violation.field, violation.description);
+            violations.into_result().err().unwrap_or_else(|| Status::invalid_argument(message))
         }
+        Error::Together(error) => refusal(error),
+        Error::Lost => status(Why::Internal, message),
+        Error::Outbox(error) => from_outbox(error),
+        Error::Sql(error) => from_sql(error),
     }
 }
 

@@ -1,14 +1,20 @@
-//! The use cases. Each owns one transaction: domain rows first, events last.
+//! The use cases. Each owns one transaction: domain rows first, events last. Orders that are placed at the same time share
+//! one.
 
-use std::time::Duration;
+mod place;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use outbox::UnitOfWork;
+use service::Batcher;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
+use tracing::Span;
 use uuid::Uuid;
 
 use crate::{
-    domain::{self, Command, Draft, Event, Item, Order, PaymentToken, Resolution, Wait},
+    app::place::Placement,
+    domain::{self, Command, Draft, Event, Order, PaymentToken, Resolution, Wait},
     error::Error,
     messages::Telling,
     store::{self, Filter, Page, Request, StoredEvent, StoredOrder},
@@ -32,50 +38,38 @@ pub struct Deadlines {
 pub struct Orders {
     pool: PgPool,
     deadlines: Deadlines,
+    placements: Batcher<Placement, Result<StoredOrder, Error>>,
 }
 
 /// An order before its first commit, or after its last change.
 struct Change {
     stored: StoredOrder,
-    events: Vec<StoredEvent>,
+    events: Vec<(Uuid, StoredEvent)>,
     told: Vec<outbox::Event>,
 }
 
 impl Orders {
     /// Use cases on this database.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub fn new(pool: PgPool, deadlines: Deadlines) -> Self {
-        Self { pool, deadlines }
+        let placements = Batcher::new(place::MOST_AT_ONCE, {
+            let pool = pool.clone();
+            move |placements| place::all(pool.clone(), deadlines, placements)
+        });
+        Self { pool, deadlines, placements }
     }
 
-    /// Accepts a checked draft as an order, or finds the one that this request has made before.
+    /// Accepts a checked draft as an order, or finds the one that this request has made before. Durable on return.
     pub async fn create(
         &self,
         draft: Draft,
         token_hash: String,
         request: Option<Request>,
     ) -> Result<StoredOrder, Error> {
-        let mut work = UnitOfWork::begin(&self.pool).await?;
-        let Draft { customer_id, items, payment_token } = draft;
-        let product_ids: Vec<&str> = items.iter().map(|item| item.product_id.as_str()).collect();
-        let offers = store::offers(&mut work, &product_ids).await?;
-        let priced = domain::price(items, &offers).map_err(Error::Unavailable);
-        let placed = priced.and_then(|items: Vec<Item>| {
-            domain::place(customer_id.clone(), items, Uuid::now_v7(), token_hash).map_err(Error::Invalid)
-        });
-        let placed = match placed {
-            Ok(placed) => placed,
-            // What was accepted at yesterday's price stays accepted.
-            Err(error) => return repeated(&mut work, &customer_id, request).await?.ok_or(error),
-        };
-        let first = self.deadlines.begin(Uuid::now_v7(), Event::OrderPlaced(placed));
-        if !store::insert(&mut work, &first.stored, &payment_token, request.as_ref()).await? {
-            // Only a request id can collide; order and payment ids were drawn a moment ago.
-            let found = repeated(&mut work, &customer_id, request).await?;
-            return found.ok_or_else(|| sqlx::Error::RowNotFound.into());
-        }
-        store::append(&mut work, first.stored.order.id, &first.events).await?;
-        work.commit(first.told).await?;
-        Ok(first.stored)
+        let placement = Placement { draft, token_hash, request, span: Span::current() };
+        self.placements.submit(placement).await.unwrap_or(Err(Error::Lost))
     }
 
     /// Cancels an order; what it holds is given back before it ends. Repeating it is no error.
@@ -93,20 +87,40 @@ impl Orders {
         self.change(order_id, Command::Resolve { resolution, reason }).await
     }
 
-    /// Undoes, asks again or parks at most `limit` orders whose deadline had passed at `horizon`. Returns how many.
+    /// Undoes, asks again or parks at most `limit` orders whose deadline had passed at `horizon`. Returns how many have
+    /// changed. One that cannot be changed is left out and does not keep the others.
     pub async fn pass_deadlines(&self, horizon: OffsetDateTime, limit: i64) -> Result<usize, Error> {
         let mut work = UnitOfWork::begin(&self.pool).await?;
         let overdue = store::lock_overdue(&mut work, horizon, limit).await?;
-        let mut told = Vec::new();
-        for order_id in &overdue {
-            let (stored, events) =
-                apply(&mut work, *order_id, Command::DeadlinePassed, self.deadlines).await?;
+        match self.pass(work, &overdue).await {
+            Err(error) if overdue.len() > 1 && !is_gone(&error) => {
+                let mut changed = 0;
+                for order_id in overdue {
+                    let work = UnitOfWork::begin(&self.pool).await?;
+                    match self.pass(work, &[order_id]).await {
+                        Ok(passed) => changed += passed,
+                        Err(error) => tracing::error!(%order_id, %error, "a deadline cannot pass"),
+                    }
+                }
+                Ok(changed)
+            }
+            passed => passed,
+        }
+    }
+
+    async fn pass(&self, mut work: UnitOfWork, overdue: &[Uuid]) -> Result<usize, Error> {
+        let mut orders = Locked::lock(&mut work, overdue, self.deadlines).await?;
+        let (mut told, mut changed) = (Vec::new(), 0);
+        for order_id in overdue {
+            let (stored, events) = orders.apply(*order_id, Command::DeadlinePassed)?;
             let (status, waits_for) = (stored.order.status, stored.order.waits_for());
             tracing::warn!(%order_id, ?status, ?waits_for, "a deadline has passed");
+            changed += usize::from(!events.is_empty());
             told.extend(events);
         }
+        orders.write(&mut work).await?;
         work.commit(told).await?;
-        Ok(overdue.len())
+        Ok(changed)
     }
 
     /// When the earliest deadline is.
@@ -147,7 +161,7 @@ impl Deadlines {
         let telling = Telling { before: None, event: &event, after: &order, deadline, token: None };
         let told = telling.events();
         let stored = StoredOrder { order, created_at: at, updated_at: at, deadline };
-        Change { stored, events: vec![event], told }
+        Change { stored, events: vec![(order_id, event)], told }
     }
 
     /// Until when what an order waits for is waited for, from `at`.
@@ -169,15 +183,74 @@ pub async fn apply(
     command: Command,
     deadlines: Deadlines,
 ) -> Result<(StoredOrder, Vec<outbox::Event>), Error> {
-    let (before, token) = store::lock(connection, order_id).await?.ok_or(Error::NotFound(order_id))?;
-    let caused = domain::decide(&before.order, command)?;
-    if caused.is_empty() {
-        return Ok((before, Vec::new()));
-    }
-    let Change { stored, events, told } = unfold(before.clone(), caused, token.as_ref(), deadlines);
-    store::append(connection, order_id, &events).await?;
-    store::update(connection, &stored, before.order.version).await?;
+    let mut orders = Locked::lock(connection, &[order_id], deadlines).await?;
+    let (stored, told) = orders.apply(order_id, command)?;
+    let stored = stored.clone();
+    orders.write(connection).await?;
     Ok((stored, told))
+}
+
+/// Orders that one transaction changes: locked by one statement, changed in memory, written by two.
+pub struct Locked {
+    orders: BTreeMap<Uuid, LockedOrder>,
+    events: Vec<(Uuid, StoredEvent)>,
+    deadlines: Deadlines,
+}
+
+struct LockedOrder {
+    stored: StoredOrder,
+    token: Option<PaymentToken>,
+    /// The version that is stored.
+    before: i32,
+}
+
+impl Locked {
+    /// Locks those of these orders that exist, until the transaction ends.
+    pub async fn lock(
+        connection: &mut PgConnection,
+        order_ids: &[Uuid],
+        deadlines: Deadlines,
+    ) -> sqlx::Result<Self> {
+        let orders = store::lock(connection, order_ids).await?.into_iter().map(|(stored, token)| {
+            let before = stored.order.version;
+            (stored.order.id, LockedOrder { stored, token, before })
+        });
+        Ok(Self { orders: orders.collect(), events: Vec::new(), deadlines })
+    }
+
+    /// One of the orders, as it is by now.
+    pub fn get(&self, order_id: Uuid) -> Option<&StoredOrder> {
+        self.orders.get(&order_id).map(|order| &order.stored)
+    }
+
+    /// Applies a command to one of the orders; returns it as it is then, and what is to be told.
+    pub fn apply(
+        &mut self,
+        order_id: Uuid,
+        command: Command,
+    ) -> Result<(&StoredOrder, Vec<outbox::Event>), Error> {
+        let order = self.orders.get_mut(&order_id).ok_or(Error::NotFound(order_id))?;
+        let caused = domain::decide(&order.stored.order, command)?;
+        if caused.is_empty() {
+            return Ok((&order.stored, Vec::new()));
+        }
+        let Change { stored, events, told } =
+            unfold(order.stored.clone(), caused, order.token.as_ref(), self.deadlines);
+        self.events.extend(events);
+        order.stored = stored;
+        Ok((&order.stored, told))
+    }
+
+    /// Writes what has changed.
+    pub async fn write(self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        if self.events.is_empty() {
+            return Ok(());
+        }
+        store::append(connection, &self.events).await?;
+        let changed = self.orders.values().filter(|order| order.stored.order.version != order.before);
+        let changed: Vec<(&StoredOrder, i32)> = changed.map(|order| (&order.stored, order.before)).collect();
+        store::update(connection, &changed).await
+    }
 }
 
 /// The order after these events, and what each of them says.
@@ -196,24 +269,18 @@ fn unfold(
         let deadline = deadlines.of(&after, at);
         let telling = Telling { before: Some(&order), event: &event, after: &after, deadline, token };
         told.extend(telling.events());
-        events.push(event);
+        events.push((order.id, event));
         order = after;
     }
     let deadline = deadlines.of(&order, at);
     Change { stored: StoredOrder { order, updated_at: at, deadline, ..before }, events, told }
 }
 
-/// The order that this request has made before, if it has made one.
-async fn repeated(
-    connection: &mut PgConnection,
-    customer_id: &str,
-    request: Option<Request>,
-) -> Result<Option<StoredOrder>, Error> {
-    let Some(request) = request else { return Ok(None) };
-    match store::find_request(connection, customer_id, request.id).await? {
-        Some((order, hash)) if hash == request.hash => Ok(Some(order)),
-        Some(_) => Err(Error::RequestIdReused(request.id)),
-        None => Ok(None),
+/// Whether it passes by itself.
+fn is_gone(error: &Error) -> bool {
+    match error {
+        Error::Sql(error) | Error::Outbox(outbox::Error::Sql(error)) => service::status::is_gone(error),
+        _ => false,
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use consumer::KafkaArgs;
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -16,12 +17,15 @@ use tracing::warn;
 use crate::{
     app::Orders,
     handlers::{PAYMENT_RESULTS, STOCK_RESULTS, SUBSCRIPTION},
+    messages::{PAYMENT_REQUESTS, STOCK_REQUESTS},
 };
 
 /// How late a deadline passes at the most, when nothing is on its way.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long the group may take to read what is in its topics.
-const READ_WITHIN: Duration = Duration::from_secs(5);
+/// How long the group may take to read what is in its topics. Until then deadlines wait, and afterwards it is said.
+const READ_WITHIN: Duration = Duration::from_secs(600);
+/// From when on it is worth a warning that deadlines wait, in seconds.
+const LATE_SECONDS: i64 = 60;
 /// How many orders one transaction changes.
 const BATCH: i64 = 100;
 
@@ -40,11 +44,20 @@ async fn pass(orders: &Orders, pool: &PgPool, kafka: &KafkaArgs) -> anyhow::Resu
     if !is_due(orders.next_deadline().await?) {
         return Ok(());
     }
-    let published = outbox::published_until(pool).await?;
+    let published = outbox::published_until(pool, &[STOCK_REQUESTS, PAYMENT_REQUESTS]).await?;
     let topics = [STOCK_RESULTS, PAYMENT_RESULTS];
     let read = consumer::read_until(pool, kafka, SUBSCRIPTION.group, &topics, READ_WITHIN).await?;
-    let Some(read) = read else { return Ok(()) };
+    let read = read.with_context(|| {
+        format!("the answers in {} were not read within {} s", topics.join(" and "), READ_WITHIN.as_secs())
+    })?;
     let horizon = published.min(read);
-    while orders.pass_deadlines(horizon, BATCH).await? == BATCH as usize {}
+    if orders.next_deadline().await?.is_none_or(|next| next > horizon) {
+        let late = (OffsetDateTime::now_utc() - horizon).whole_seconds();
+        if late > LATE_SECONDS {
+            warn!(late, "deadlines wait for requests that are not published");
+        }
+        return Ok(());
+    }
+    while orders.pass_deadlines(horizon, BATCH).await? > 0 {}
     Ok(())
 }

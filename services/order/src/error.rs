@@ -1,5 +1,7 @@
 //! What a use case can answer other than success.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use crate::domain::{Refused, Unavailable, Violation};
@@ -25,6 +27,12 @@ pub enum Error {
     /// Nothing was appended.
     #[error(transparent)]
     Outbox(#[from] outbox::Error),
+    /// The transaction that was to do it, and others with it, has failed.
+    #[error(transparent)]
+    Together(Arc<Error>),
+    /// Nobody knows what became of it: a fault of ours.
+    #[error("the request was lost")]
+    Lost,
     /// PostgreSQL refused, or is gone.
     #[error("statement failed")]
     Sql(#[from] sqlx::Error),

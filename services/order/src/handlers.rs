@@ -10,12 +10,12 @@ use proto::{
 };
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::Span;
 use uuid::Uuid;
 
 use crate::{
-    app::{self, Deadlines},
+    app::{Deadlines, Locked},
     domain::{self, Command, Money, Offer, Reason, Shipment},
-    error::Error,
     store,
 };
 
@@ -76,17 +76,61 @@ impl Handler for Results {
             product(connection, message.decode()?).await?;
             return Ok(Vec::new());
         }
-        let Some(Answer { order_id, payment_id, command }) = answer(message)? else { return Ok(Vec::new()) };
-        match app::apply(connection, order_id, command, self.deadlines).await {
-            // Refusing it takes back what it has just done: the whole transaction is rolled back.
-            Ok((stored, _)) if payment_id.is_some_and(|id| id != stored.order.payment_id) => {
-                Err(HandleError::poison(format!("field payment_id is not the payment of order {order_id}")))
+        self.settle(connection, vec![(Span::current(), message)]).await
+    }
+
+    async fn handle_all(
+        &self,
+        connection: &mut PgConnection,
+        messages: &[&Message],
+    ) -> Result<Vec<outbox::Event>, HandleError> {
+        let mut answers = Vec::with_capacity(messages.len());
+        for message in messages {
+            if message.is::<ProductUpserted>() {
+                product(connection, message.decode()?).await?;
+            } else {
+                answers.push((message.span(), *message));
             }
-            Ok((_, told)) => Ok(told),
-            Err(Error::Sql(error)) => Err(error.into()),
-            // An answer about an order that this database does not know.
-            Err(error) => Err(HandleError::poison(error.to_string())),
         }
+        self.settle(connection, answers).await
+    }
+}
+
+impl Results {
+    /// Lets answers take effect on their orders, in their order. What each causes is told in the trace of its span.
+    async fn settle(
+        &self,
+        connection: &mut PgConnection,
+        messages: Vec<(Span, &Message)>,
+    ) -> Result<Vec<outbox::Event>, HandleError> {
+        let mut answers = Vec::with_capacity(messages.len());
+        for (span, message) in messages {
+            answers.extend(answer(message)?.map(|answer| (span, answer)));
+        }
+        let order_ids: Vec<Uuid> = answers.iter().map(|(_, answer)| answer.order_id).collect();
+        let mut orders = Locked::lock(connection, &order_ids, self.deadlines).await?;
+        let mut told = Vec::new();
+        for (span, answer) in answers {
+            told.extend(span.in_scope(|| answer.settle(&mut orders))?);
+        }
+        orders.write(connection).await?;
+        Ok(told)
+    }
+}
+
+impl Answer {
+    fn settle(self, orders: &mut Locked) -> Result<Vec<outbox::Event>, HandleError> {
+        let Self { order_id, payment_id, command } = self;
+        let paid_by = orders.get(order_id).map(|stored| stored.order.payment_id);
+        if payment_id.is_some() && paid_by.is_some() && payment_id != paid_by {
+            return Err(HandleError::poison(format!(
+                "field payment_id is not the payment of order {order_id}"
+            )));
+        }
+        // An answer about an order that this database does not know is poison.
+        let (_, told) =
+            orders.apply(order_id, command).map_err(|error| HandleError::poison(error.to_string()))?;
+        Ok(told)
     }
 }
 

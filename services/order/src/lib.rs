@@ -67,6 +67,7 @@ impl App for OrderService {
              grant select, insert on order_events to {app};
              grant select, insert, update on products to {app};
              grant select on order_events, products to {audit};
+             revoke select on orders from {audit};
              {}",
             grants_on_orders(&app, &audit)
         );

@@ -9,6 +9,7 @@
 //! lock: so an order with an event that was not read has a row whose version is not the one that was rebuilt, whenever
 //! its transaction commits. Under a lock that no writer passes, there is no transaction left to commit.
 
+mod bound;
 mod catch_up;
 mod compare;
 mod fold;
@@ -27,7 +28,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use self::compare::Difference;
-use self::table::View;
+use self::{bound::Bound, table::View};
 
 /// Two rebuilds at a time would drop each other's tables.
 const ADVISORY_LOCK: i64 = 0x6f72_6465_7273_5f72;
@@ -36,13 +37,21 @@ const FEW: usize = 100;
 /// Rounds at the most: a platform that is too busy for them is caught up with under the lock.
 const ROUNDS: usize = 20;
 /// How often the lock is tried for.
-const ATTEMPTS: u32 = 30;
-/// How long one attempt may keep writers waiting. Services give up after 10 s.
+const ATTEMPTS: u32 = 10;
+/// How long one attempt may keep writers waiting, as PostgreSQL sees to. Services give up after 10 s.
 const LOCKED: Duration = Duration::from_secs(8);
-/// Pause between two attempts, for those who were kept waiting.
+/// How much longer its answers are waited for.
+const GRACE: Duration = Duration::from_secs(1);
+/// Pause after the first attempt, for those who were kept waiting; each is twice as long as the one before.
 const PAUSE: Duration = Duration::from_millis(500);
-/// SQLSTATEs after which it is tried again: the lock was not to be had, a deadlock, it took too long.
-const AGAIN: [&str; 3] = ["55P03", "40P01", "57014"];
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// SQLSTATEs after which it is tried again: the lock was not to be had, or a deadlock.
+const AGAIN: [&str; 2] = ["55P03", "40P01"];
+/// SQLSTATE of a statement that took too long. The next attempt would keep writers waiting as long, and for nothing.
+const TOO_LONG: &str = "57014";
+/// How long it may take to drop what is useless.
+const CLEANING: Duration = Duration::from_secs(10);
 
 /// What a rebuild is to do beyond comparing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -126,8 +135,18 @@ pub async fn rebuild(
         .fetch_one(&mut connection)
         .await?;
     anyhow::ensure!(free, "another rebuild runs; wait for it, or end it");
-    let report =
-        Rebuild { connection: &mut connection, roles, options, progress: &mut progress }.run().await?;
+    let rebuild = Rebuild { connection: &mut connection, roles, options, progress: &mut progress };
+    let report = match rebuild.run().await {
+        Ok(report) => report,
+        Err(error) => {
+            // It has payment tokens.
+            let dropped = timeout(CLEANING, table::drop_rebuilt(&mut connection)).await;
+            if !matches!(dropped, Ok(Ok(()))) {
+                tracing::warn!("orders_rebuilt may be left behind; the next rebuild drops it");
+            }
+            return Err(error);
+        }
+    };
     // Closing the session gives the lock back.
     connection.close().await?;
     Ok(report)
@@ -156,7 +175,7 @@ impl Rebuild<'_> {
 
         let mut caught_up = 0;
         for _ in 0..ROUNDS {
-            let moved = catch_up::round(connection).await?;
+            let moved = catch_up::round(connection, Bound::NONE).await?;
             progress(Progress::CatchingUp { orders: moved.orders.len() });
             caught_up += moved.orders.len();
             if moved.changed < FEW {
@@ -171,9 +190,8 @@ impl Rebuild<'_> {
             let swap = swap(connection, &view, roles, progress).await?;
             caught_up += swap.moved;
             locked_seconds = Some(swap.locked.as_secs_f64());
-            view.forget_tokens(connection).await?;
         } else {
-            view.drop_rebuilt(connection).await?;
+            table::drop_rebuilt(connection).await?;
         }
         if options.drop_old {
             view.drop_old(connection).await?;
@@ -198,7 +216,7 @@ impl Rebuild<'_> {
 /// Catches up and compares in one snapshot, so that nothing moves in between and nobody waits.
 async fn compare_at_one_moment(connection: &mut PgConnection) -> anyhow::Result<usize> {
     let mut moment = connection.begin_with("begin isolation level repeatable read").await?;
-    let moved = catch_up::round(&mut moment).await?.orders.len();
+    let moved = catch_up::round(&mut moment, Bound::NONE).await?.orders.len();
     compare::all(&mut moment).await?;
     moment.commit().await?;
     Ok(moved)
@@ -220,16 +238,26 @@ async fn swap(
     for attempt in 1..=ATTEMPTS {
         progress(Progress::Swapping { attempt });
         // As little as possible is left to do under the lock.
-        moved.extend(catch_up::round(connection).await?.orders);
-        let swapped = timeout(LOCKED, try_swap(connection, view, roles, &mut moved)).await;
-        match swapped.context("catching up takes too long while writers wait; swap when less is going on")? {
-            Ok(locked) => return Ok(Swap { moved: moved.len(), locked }),
-            Err(error) if attempt < ATTEMPTS && is_passing(&error) => {
-                tracing::debug!(error = format!("{error:#}"), attempt, "not swapped yet");
-                tokio::time::sleep(PAUSE).await;
-            }
-            Err(error) => return Err(error),
+        moved.extend(catch_up::round(connection, Bound::NONE).await?.orders);
+        let swapped = timeout(LOCKED + GRACE, try_swap(connection, view, roles, &mut moved)).await;
+        let error = match swapped {
+            Ok(Ok(locked)) => return Ok(Swap { moved: moved.len(), locked }),
+            Ok(Err(error)) => error,
+            Err(late) => return Err(anyhow::Error::from(late).context(too_many(moved.len()))),
+        };
+        match sqlstate(&error) {
+            Some(code) if code == TOO_LONG => return Err(error.context(too_many(moved.len()))),
+            Some(code) if AGAIN.contains(&&*code) => {}
+            _ => return Err(error),
         }
+        if attempt == ATTEMPTS {
+            return Err(error.context(format!(
+                "nothing was swapped, because the tables were in use in {ATTEMPTS} attempts; end the long \
+                 transactions that use orders, or swap later"
+            )));
+        }
+        tracing::debug!(error = format!("{error:#}"), attempt, "not swapped yet");
+        tokio::time::sleep(pause(attempt)).await;
     }
     anyhow::bail!("the view was not swapped")
 }
@@ -241,18 +269,44 @@ async fn try_swap(
     roles: &Roles<'_>,
     moved: &mut HashSet<Uuid>,
 ) -> anyhow::Result<Duration> {
+    let bound = Bound::within(LOCKED);
     let mut work = connection.begin().await?;
-    view.lock_writers(&mut work).await.context("wait until nobody writes to orders")?;
+    view.lock_writers(&mut work, bound).await.context("wait until nobody writes to orders")?;
     let locked = Instant::now();
-    moved.extend(catch_up::round(&mut work).await.context("catch up under the lock")?.orders);
-    compare::again(&mut work, &moved.iter().copied().collect::<Vec<_>>()).await?;
-    view.swap(&mut work, roles).await?;
+    // No migration of orders passes the lock, either.
+    view.is_as_it_was(&mut work).await?;
+    view.is_all_there_is(&mut work).await?;
+    moved.extend(catch_up::round(&mut work, bound).await.context("catch up under the lock")?.orders);
+    compare::again(&mut work, &moved.iter().copied().collect::<Vec<_>>(), bound).await?;
+    view.swap(&mut work, roles, bound).await?;
     work.commit().await.context("swap")?;
     Ok(locked.elapsed())
 }
 
-fn is_passing(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>()).any(|error| {
-        error.as_database_error().and_then(|error| error.code()).is_some_and(|code| AGAIN.contains(&&*code))
-    })
+fn pause(attempt: u32) -> Duration {
+    PAUSE.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
+}
+
+fn too_many(moved: usize) -> String {
+    format!(
+        "nothing was swapped, because writers would have to wait for longer than {} s: too many orders change, or are \
+         not what their events say ({moved} since they were compared); swap when less is going on",
+        LOCKED.as_secs()
+    )
+}
+
+fn sqlstate(error: &anyhow::Error) -> Option<String> {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>());
+    causes.find_map(|error| Some(error.as_database_error()?.code()?.into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_between_attempts_grow() {
+        let pauses: Vec<u128> = (1..ATTEMPTS).map(|attempt| pause(attempt).as_millis()).collect();
+        assert_eq!(pauses, [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000, 10_000, 10_000]);
+    }
 }

@@ -3,14 +3,14 @@
 mod names;
 mod rows;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 use sqlx::{FromRow, PgConnection, Row, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::domain::{Event, Money, Offer, Order, PaymentToken, Status};
+use crate::domain::{Event, Money, Offer, Order, Outcome, PaymentToken, Reason, Shipment, Status};
 
 /// A page ends before its items, as JSON, have more bytes than this, unless they are one order's. A client's library
 /// takes 4 MiB.
@@ -67,77 +67,87 @@ pub struct Page {
     pub size: i64,
 }
 
-/// Inserts a new order; false where its request id has been used by this customer.
+/// Inserts new orders, and returns the ids of those whose request id has not been used by their customer.
 pub async fn insert(
     connection: &mut PgConnection,
-    stored: &StoredOrder,
-    token: &PaymentToken,
-    request: Option<&Request>,
-) -> sqlx::Result<bool> {
-    let order = &stored.order;
-    let inserted = sqlx::query(include_str!("sql/insert_order.sql"))
-        .bind(order.id)
-        .bind(&order.customer_id)
-        .bind(order.status.name())
-        .bind(order.version)
-        .bind(Json(&order.items))
-        .bind(&order.total.currency)
-        .bind(order.total.minor)
-        .bind(order.payment_id)
-        .bind(order.stock.name())
-        .bind(order.payment.name())
-        .bind(token.expose())
-        .bind(request.map(|request| request.id))
-        .bind(request.map(|request| &request.hash))
-        .bind(stored.deadline)
-        .bind(stored.created_at)
-        .execute(connection)
+    new: &[(&StoredOrder, &PaymentToken, Option<&Request>)],
+) -> sqlx::Result<HashSet<Uuid>> {
+    fn column<'n, T>(
+        new: &[(&'n StoredOrder, &PaymentToken, Option<&Request>)],
+        value: impl Fn(&'n StoredOrder) -> T,
+    ) -> Vec<T> {
+        new.iter().map(|(stored, ..)| value(stored)).collect()
+    }
+    let tokens: Vec<&str> = new.iter().map(|(_, token, _)| token.expose()).collect();
+    let request_ids: Vec<Option<Uuid>> =
+        new.iter().map(|(.., request)| request.map(|request| request.id)).collect();
+    let hashes: Vec<Option<&[u8]>> =
+        new.iter().map(|(.., request)| request.map(|request| request.hash.as_slice())).collect();
+    let inserted: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/insert_orders.sql"))
+        .bind(column(new, |stored| stored.order.id))
+        .bind(column(new, |stored| stored.order.customer_id.as_str()))
+        .bind(column(new, |stored| stored.order.status.name()))
+        .bind(column(new, |stored| stored.order.version))
+        .bind(column(new, |stored| Json(&stored.order.items)))
+        .bind(column(new, |stored| stored.order.total.currency.as_str()))
+        .bind(column(new, |stored| stored.order.total.minor))
+        .bind(column(new, |stored| stored.order.payment_id))
+        .bind(column(new, |stored| stored.order.stock.name()))
+        .bind(column(new, |stored| stored.order.payment.name()))
+        .bind(tokens)
+        .bind(request_ids)
+        .bind(hashes)
+        .bind(column(new, |stored| stored.deadline))
+        .bind(column(new, |stored| stored.created_at))
+        .fetch_all(connection)
         .await?;
-    Ok(inserted.rows_affected() == 1)
+    Ok(inserted.into_iter().collect())
 }
 
-/// Writes an order's new state over an older version of it; fails where that is not what is stored.
-pub async fn update(connection: &mut PgConnection, stored: &StoredOrder, before: i32) -> sqlx::Result<()> {
-    let order = &stored.order;
-    let updated = sqlx::query(include_str!("sql/update_order.sql"))
-        .bind(order.id)
+/// Writes new states, each over the version that is stored; fails where one is not.
+pub async fn update(connection: &mut PgConnection, changed: &[(&StoredOrder, i32)]) -> sqlx::Result<()> {
+    fn column<T>(changed: &[(&StoredOrder, i32)], value: impl Fn(&StoredOrder) -> T) -> Vec<T> {
+        changed.iter().map(|(stored, _)| value(stored)).collect()
+    }
+    let before: Vec<i32> = changed.iter().map(|(_, before)| *before).collect();
+    let shipments: Vec<Option<Json<&Shipment>>> =
+        changed.iter().map(|(stored, _)| stored.order.shipment.as_ref().map(Json)).collect();
+    let updated = sqlx::query(include_str!("sql/update_orders.sql"))
+        .bind(column(changed, |stored| stored.order.id))
         .bind(before)
-        .bind(order.status.name())
-        .bind(order.reason.map(|reason| reason.name()))
-        .bind(order.attention.map(|reason| reason.name()))
-        .bind(order.version)
-        .bind(order.stock.name())
-        .bind(order.payment.name())
-        .bind(order.shipment.as_ref().map(Json))
-        .bind(order.outcome.map(|outcome| outcome.name()))
-        .bind(order.repeats)
-        .bind(stored.deadline)
-        .bind(stored.updated_at)
+        .bind(column(changed, |stored| stored.order.status.name()))
+        .bind(column(changed, |stored| stored.order.reason.map(Reason::name)))
+        .bind(column(changed, |stored| stored.order.attention.map(Reason::name)))
+        .bind(column(changed, |stored| stored.order.version))
+        .bind(column(changed, |stored| stored.order.stock.name()))
+        .bind(column(changed, |stored| stored.order.payment.name()))
+        .bind(shipments)
+        .bind(column(changed, |stored| stored.order.outcome.map(Outcome::name)))
+        .bind(column(changed, |stored| stored.order.repeats))
+        .bind(column(changed, |stored| stored.deadline))
+        .bind(column(changed, |stored| stored.updated_at))
         .execute(connection)
         .await?;
-    if updated.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+    if updated.rows_affected() == changed.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
 }
 
 /// Appends events. One whose version is there already fails: two writers of one version cannot both commit.
-pub async fn append(
-    connection: &mut PgConnection,
-    order_id: Uuid,
-    events: &[StoredEvent],
-) -> sqlx::Result<()> {
-    let versions: Vec<i32> = events.iter().map(|stored| stored.version).collect();
-    let names: Vec<&str> = events.iter().map(|stored| stored.event.name()).collect();
+pub async fn append(connection: &mut PgConnection, events: &[(Uuid, StoredEvent)]) -> sqlx::Result<()> {
+    fn column<'e, T>(events: &'e [(Uuid, StoredEvent)], value: impl Fn(&'e StoredEvent) -> T) -> Vec<T> {
+        events.iter().map(|(_, stored)| value(stored)).collect()
+    }
+    let order_ids: Vec<Uuid> = events.iter().map(|(order_id, _)| *order_id).collect();
     let data: Vec<Json<Value>> = events
         .iter()
-        .map(|stored| stored.event.data().map(Json).map_err(|error| sqlx::Error::Encode(error.into())))
+        .map(|(_, stored)| stored.event.data().map(Json).map_err(|error| sqlx::Error::Encode(error.into())))
         .collect::<sqlx::Result<_>>()?;
-    let times: Vec<OffsetDateTime> = events.iter().map(|stored| stored.occurred_at).collect();
     sqlx::query(include_str!("sql/append_events.sql"))
-        .bind(order_id)
-        .bind(versions)
-        .bind(names)
+        .bind(order_ids)
+        .bind(column(events, |stored| stored.version))
+        .bind(column(events, |stored| stored.event.name()))
         .bind(Event::SCHEMA)
         .bind(data)
-        .bind(times)
+        .bind(column(events, |stored| stored.occurred_at))
         .execute(connection)
         .await?;
     Ok(())
@@ -148,16 +158,17 @@ pub async fn get(connection: &mut PgConnection, order_id: Uuid) -> sqlx::Result<
     sqlx::query_as(include_str!("sql/get_order.sql")).bind(order_id).fetch_optional(connection).await
 }
 
-/// Reads an order and locks it until the transaction ends, with its payment token as long as that is kept.
+/// Reads orders and locks them until the transaction ends, each with its payment token as long as that is kept.
 pub async fn lock(
     connection: &mut PgConnection,
-    order_id: Uuid,
-) -> sqlx::Result<Option<(StoredOrder, Option<PaymentToken>)>> {
-    let row =
-        sqlx::query(include_str!("sql/lock_order.sql")).bind(order_id).fetch_optional(connection).await?;
-    let Some(row) = row else { return Ok(None) };
-    let token: Option<String> = row.try_get("payment_token")?;
-    Ok(Some((StoredOrder::from_row(&row)?, token.map(PaymentToken::new))))
+    order_ids: &[Uuid],
+) -> sqlx::Result<Vec<(StoredOrder, Option<PaymentToken>)>> {
+    let rows = sqlx::query(include_str!("sql/lock_orders.sql")).bind(order_ids).fetch_all(connection).await?;
+    let locked = rows.iter().map(|row| {
+        let token: Option<String> = row.try_get("payment_token")?;
+        Ok((StoredOrder::from_row(row)?, token.map(PaymentToken::new)))
+    });
+    locked.collect()
 }
 
 /// The order that a request id of this customer has made, and the hash of that request.

@@ -9,9 +9,12 @@ mod reader;
 mod registry;
 mod tailer;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use consumer::KafkaArgs;
@@ -21,15 +24,20 @@ use sqlx::PgPool;
 use tokio::{
     select,
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
 };
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tracing::error;
 use uuid::Uuid;
 
 pub use self::registry::Transition;
 use self::registry::{Next, Registry, Subscription};
 use crate::error::Error;
+
+/// Pause before a task that has panicked begins anew.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The streams of a process; clones share them.
 #[derive(Clone)]
@@ -64,11 +72,22 @@ impl Watchers {
         if self.started.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (pool, registry, shutdown) =
-            (self.pool.clone(), Arc::clone(&self.registry), self.shutdown.clone());
-        tokio::spawn(async move { shutdown.run_until_cancelled(reader::read(&pool, &registry)).await });
-        let (registry, shutdown) = (Arc::clone(&self.registry), self.shutdown.clone());
-        tokio::spawn(async move { shutdown.run_until_cancelled(tailer::tail(&kafka, &registry)).await });
+        let (pool, registry) = (self.pool.clone(), Arc::clone(&self.registry));
+        let read = move || {
+            let (pool, registry) = (pool.clone(), Arc::clone(&registry));
+            async move { reader::read(&pool, &registry).await }
+        };
+        let registry = Arc::clone(&self.registry);
+        // What it had begun to read is lost on the streams; a stream that begins anew misses nothing.
+        let end_streams = move || registry.fail(&fallen());
+        tokio::spawn(supervise("watch-reader", self.shutdown.clone(), read, end_streams));
+        let registry = Arc::clone(&self.registry);
+        let tail = move || {
+            let (kafka, registry) = (kafka.clone(), Arc::clone(&registry));
+            async move { tailer::tail(&kafka, &registry).await }
+        };
+        // Without it, watched orders are found by looking.
+        tokio::spawn(supervise("watch-tailer", self.shutdown.clone(), tail, || {}));
     }
 
     /// The transitions after a version, until the order has reached its end, the reader goes, or shutdown.
@@ -111,7 +130,7 @@ impl Watchers {
 
 impl Watcher {
     async fn next(&mut self) -> Option<Result<Transition, Status>> {
-        while !self.failed && !self.shutdown.is_cancelled() {
+        while !self.failed {
             match self.subscription.after(self.sent) {
                 Next::Transition(transition) => {
                     self.sent += 1;
@@ -121,6 +140,11 @@ impl Watcher {
                 Next::Failure(failure) => {
                     self.failed = true;
                     return Some(Err(failure));
+                }
+                // Not the order's end: whoever watches goes on at another replica.
+                Next::Later if self.shutdown.is_cancelled() => {
+                    self.failed = true;
+                    return Some(Err(going()));
                 }
                 Next::Later => select! {
                     () = self.subscription.changed() => {}
@@ -132,6 +156,60 @@ impl Watcher {
     }
 }
 
+/// Runs a task until shutdown. When it panics, the log and `fallen` are told, and it begins anew after a pause.
+async fn supervise<F>(
+    task: &'static str,
+    shutdown: CancellationToken,
+    begin: impl Fn() -> F,
+    fallen: impl Fn(),
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    while !shutdown.is_cancelled() {
+        let running = tokio::spawn(shutdown.clone().run_until_cancelled_owned(begin()));
+        if let Err(error) = running.await {
+            error!(task, %error, "a task has panicked; it begins anew");
+            fallen();
+        }
+        let _ = shutdown.run_until_cancelled(sleep(PAUSE)).await;
+    }
+}
+
+fn fallen() -> Status {
+    status(Reason::DependencyUnavailable, "the stream was interrupted; watch again from the last version")
+}
+
 fn going() -> Status {
-    status(Reason::DependencyUnavailable, "the service shuts down; send the same request again")
+    status(Reason::DependencyUnavailable, "the service shuts down; watch again from the last version")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::time::timeout;
+    use tonic::Code;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_ends_its_streams_and_begins_anew() -> anyhow::Result<()> {
+        let (registry, shutdown) = (Arc::new(Registry::default()), CancellationToken::new());
+        let mut subscription = registry.subscribe(Uuid::now_v7());
+        let (begun, end) = (Arc::new(AtomicUsize::new(0)), shutdown.clone());
+        let counted = Arc::clone(&begun);
+        let task = move || {
+            let (times, end) = (counted.fetch_add(1, Ordering::Relaxed), end.clone());
+            async move {
+                assert!(times > 0, "the first falls");
+                end.cancel();
+            }
+        };
+        let supervised = supervise("test", shutdown, task, || registry.fail(&fallen()));
+        timeout(Duration::from_secs(30), supervised).await?;
+        assert_eq!(begun.load(Ordering::Relaxed), 2);
+        let Next::Failure(failure) = subscription.after(0) else { anyhow::bail!("the stream goes on") };
+        assert_eq!(failure.code(), Code::Unavailable);
+        Ok(())
+    }
 }

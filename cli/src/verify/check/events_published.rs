@@ -66,24 +66,27 @@ fn wanted(facts: &Facts) -> HashMap<Identity, Wanted> {
     let mut want = |(topic, version, types), source, key, since_ms| {
         wanted.insert((topic, source, key, i64::from(version)), Wanted { types, since_ms, found: false });
     };
-    // No record of an order is older than the order.
     for (before, event) in steps(&facts.order_events) {
-        let id = event.order_id;
         for (topic, types) in expected::of_order_event(&before, event) {
-            want((topic, event.version, types), Source::Order, Key::Order(id), millis_of(id));
+            let key = Key::Order(event.order_id);
+            want((topic, event.version, types), Source::Order, key, event.occurred_ms);
         }
     }
+    // Rows tell when their last version was made. No record of an order is older than the order.
+    let since = |id, version, last, updated_ms| if version == last { updated_ms } else { millis_of(id) };
     for reservation in &facts.reservations {
-        let id = reservation.order_id;
+        let (id, last) = (reservation.order_id, reservation.version);
         for record in expected::of_reservation(reservation) {
-            want(record, Source::Inventory, Key::Order(id), millis_of(id));
+            let since_ms = since(id, record.1, last, reservation.updated_ms);
+            want(record, Source::Inventory, Key::Order(id), since_ms);
         }
     }
     for payment in &facts.payments {
-        let id = payment.order_id;
+        let (id, last) = (payment.order_id, payment.version);
         let results = facts.log.of_key(Topic::PaymentResults, &Key::Order(id));
         for record in expected::of_payment(payment, results) {
-            want(record, Source::Billing, Key::Order(id), millis_of(id));
+            let since_ms = since(id, record.1, last, payment.updated_ms);
+            want(record, Source::Billing, Key::Order(id), since_ms);
         }
     }
     for (id, product) in &facts.products {

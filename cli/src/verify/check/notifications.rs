@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::verify::{
     expected,
-    facts::{Facts, NotificationKind, NotificationStatus},
+    facts::{Facts, Group, Key, NotificationKind, NotificationStatus},
     report::Invariant,
 };
 
@@ -14,7 +14,8 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
     let wanted = wanted(facts);
     invariant.checked = wanted.len() as u64;
     let mut told = HashSet::with_capacity(wanted.len());
-    let mut message_ids = HashSet::new();
+    let mut message_ids = HashSet::with_capacity(facts.notifications.len());
+    let mut letters = letters(facts);
     let (mut repeats, mut given_up) = (0, 0_u64);
     for notification in &facts.notifications {
         let subject = format!(
@@ -30,17 +31,23 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
         }
         invariant.expect(told.insert(at), &subject, || "is the second of its kind".to_owned());
         let status = notification.status;
-        given_up += u64::from(status == NotificationStatus::GivenUp);
+        if status == NotificationStatus::GivenUp {
+            given_up += 1;
+            let letter = letters.get_mut(&notification.order_id).filter(|count| **count > 0);
+            invariant.expect(letter.is_some(), &subject, || {
+                "was given up, and no dead letter tells an operator".to_owned()
+            });
+            letter.into_iter().for_each(|count| *count -= 1);
+        }
         let is_open = status == NotificationStatus::Pending;
         invariant.expect(!is_open, &subject, || "is not delivered".to_owned());
-        if notification.email {
-            let message_id = format!("{}@orderly", notification.id);
-            let sent = facts.mails.get(&message_id).copied().unwrap_or(0);
-            let is_due = status == NotificationStatus::Delivered;
-            invariant.expect(sent > 0 || !is_due, &subject, || "its e-mail was never sent".to_owned());
-            repeats += sent.saturating_sub(1);
-            message_ids.insert(message_id);
-        }
+        // A replay may take another channel than the first attempts, whose e-mails were sent nevertheless.
+        let message_id = format!("{}@orderly", notification.id);
+        let sent = facts.mails.get(&message_id).copied().unwrap_or(0);
+        let is_due = notification.email && status == NotificationStatus::Delivered;
+        invariant.expect(sent > 0 || !is_due, &subject, || "its e-mail was never sent".to_owned());
+        repeats += sent.saturating_sub(1);
+        message_ids.insert(message_id);
     }
     for ((order_id, kind), _) in wanted.iter().filter(|(at, _)| !told.contains(*at)) {
         invariant.offend(format_args!("order {order_id}"), format_args!("{kind} was never told"));
@@ -58,6 +65,19 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
             "{repeats} e-mails are repeats, with the Message-ID of the first; nothing promises otherwise"
         ));
     }
+}
+
+/// How many notifications of each order an operator knows, or has known, to be given up.
+fn letters(facts: &Facts) -> HashMap<Uuid, usize> {
+    let mut counts = HashMap::new();
+    for letter in facts.dead_letters.iter().filter(|letter| letter.group == Group::Notification) {
+        if let Some(Key::Order(order_id)) = letter.about
+            && (letter.undelivered || letter.replayed)
+        {
+            *counts.entry(order_id).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// What is to be told, and to whom.

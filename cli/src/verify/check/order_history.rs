@@ -97,6 +97,7 @@ fn compare(saga: &Saga<'_>, events: usize, order: &Order) -> Result<(), String> 
         None => differences.push("OrderPlaced has no customer, items, total or payment".to_owned()),
         Some(placed) => {
             same("customer_id", order.customer_id.clone(), placed.customer_id.clone());
+            same("items", order.items.to_string(), placed.items.to_string());
             same("total", order.total.to_string(), placed.total.to_string());
             same("payment_id", order.payment_id.to_string(), placed.payment_id.to_string());
         }

@@ -10,6 +10,9 @@ use crate::verify::{
     saga::{self, Saga},
 };
 
+/// Payments that are named as having no outcome.
+const NAMED: usize = 10;
+
 pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
     let mut postings: HashMap<Uuid, Vec<&Posting>> = HashMap::new();
     for posting in &facts.postings {
@@ -28,6 +31,7 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
             None => invariant.offend(&subject, "there is no such order"),
             Some(saga) => against_order(payment, saga, &subject, invariant),
         }
+        refund(payment, &subject, invariant);
         against_provider(payment, facts.provider.get(&payment.id).unwrap_or(&nothing), &subject, invariant);
         let booked = postings.remove(&payment.id).unwrap_or_default();
         against_postings(payment, &booked, &subject, invariant);
@@ -48,11 +52,42 @@ pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
         invariant.offend(format_args!("payment {id}"), "has postings and no row in payments");
     }
     entries_sum_to_zero(facts, invariant);
+    note_open(facts, &sagas, invariant);
     match sagas.values().filter(|saga| saga.closed).count() {
         0 => {}
         1 => invariant.note("1 order was closed by an operator, who answers for its money and its stock"),
         n => invariant
             .note(format!("{n} orders were closed by operators, who answer for their money and stock")),
+    }
+}
+
+/// Money goes back in full, or not at all.
+fn refund(payment: &Payment, subject: &str, invariant: &mut Invariant) {
+    let is_due = payment.status == PaymentStatus::Refunded && payment.reference.is_some();
+    let due = if is_due { payment.amount.minor } else { 0 };
+    let gave = payment.refunded_minor;
+    invariant
+        .expect(gave == due, subject, || format!("is {}, and gave back {gave} of {due}", payment.status));
+}
+
+/// What the provider may never answer holds nothing up where an operator answers for the order.
+fn note_open(facts: &Facts, sagas: &HashMap<Uuid, Saga<'_>>, invariant: &mut Invariant) {
+    let is_operators = |payment: &&Payment| sagas.get(&payment.order_id).is_some_and(Saga::is_operators);
+    let open = facts.payments.iter().filter(|payment| payment.is_open());
+    let mut open: Vec<Uuid> = open.filter(is_operators).map(|payment| payment.id).collect();
+    open.sort_unstable();
+    let mut named: Vec<String> = open.iter().take(NAMED).map(Uuid::to_string).collect();
+    if open.len() > NAMED {
+        named.push("…".to_owned());
+    }
+    let named = named.join(", ");
+    match open.len() {
+        0 => {}
+        1 => invariant
+            .note(format!("1 payment has no outcome yet, and an operator answers for its order: {named}")),
+        n => invariant.note(format!(
+            "{n} payments have no outcome yet, and operators answer for their orders: {named}"
+        )),
     }
 }
 

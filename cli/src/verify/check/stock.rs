@@ -1,14 +1,17 @@
 //! Units: what was counted in is there, held, or on its way to a customer, and only orders hold any.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use uuid::Uuid;
 
 use crate::verify::{
-    facts::{Facts, OrderStatus, Reservation, ReservationState, StockLeg},
+    facts::{
+        DeadLetter, Facts, Group, Key, LetterState, OrderStatus, Reservation, ReservationState, StockLeg,
+        Topic,
+    },
     report::Invariant,
     saga::{self, Saga},
 };
@@ -22,12 +25,19 @@ struct Held {
 
 pub(super) fn check(facts: &Facts, invariant: &mut Invariant) {
     products(facts, invariant);
+    catalogue(facts, invariant);
     let sagas = saga::all(&facts.order_events);
     let mut held: HashSet<Uuid> = HashSet::with_capacity(facts.reservations.len());
+    let mut shipments: HashMap<Uuid, Uuid> = HashMap::new();
     for reservation in &facts.reservations {
         invariant.checked += 1;
         held.insert(reservation.order_id);
         let subject = format!("reservation of order {}", reservation.order_id);
+        if let Some(shipment) = reservation.shipment
+            && let Some(other) = shipments.insert(shipment, reservation.order_id)
+        {
+            invariant.offend(&subject, format_args!("has shipment {shipment}, as order {other} has"));
+        }
         match sagas.get(&reservation.order_id) {
             None => invariant
                 .offend(&subject, format_args!("there is no such order, and it is {}", reservation.state)),
@@ -81,6 +91,54 @@ fn products(facts: &Facts, invariant: &mut Invariant) {
     }
 }
 
+/// What customers are offered is what inventory sells.
+fn catalogue(facts: &Facts, invariant: &mut Invariant) {
+    let mut untold: HashMap<&Key, Vec<&DeadLetter>> = HashMap::new();
+    for letter in facts.dead_letters.iter().filter(|letter| letter.group == Group::Order) {
+        if let Some(key) = letter.about.as_ref().filter(|_| letter.state != LetterState::Replayed) {
+            untold.entry(key).or_default().push(letter);
+        }
+    }
+    let mut excused = 0;
+    let ids: BTreeSet<&Arc<str>> = facts.products.keys().chain(facts.offers.keys()).collect();
+    for id in ids {
+        let (listed, known) =
+            (facts.products.get(id).and_then(|product| product.listed.as_ref()), facts.offers.get(id));
+        let problem = match (listed, known) {
+            (Some(listed), Some(known)) if listed.offer != *known => {
+                format!("the order service knows {known}, inventory has {}", listed.offer)
+            }
+            (Some(_), None) => "the order service does not know it".to_owned(),
+            (None, Some(_)) => "the order service knows it, and inventory does not".to_owned(),
+            _ => continue,
+        };
+        let key = Key::Product(Arc::clone(id));
+        let letters = untold.get(&key).map(Vec::as_slice).unwrap_or_default();
+        if listed.is_some_and(|listed| tell(facts, letters, &key, listed.offer.version)) {
+            excused += 1;
+        } else {
+            invariant.offend(format_args!("product {id}"), problem);
+        }
+    }
+    match excused {
+        0 => {}
+        1 => invariant.note("1 product is not what the order service knows: a dead letter tells of it"),
+        n => invariant
+            .note(format!("{n} products are not what the order service knows: dead letters tell of them")),
+    }
+}
+
+/// Whether these dead letters hold back what is true of a product: one that is open does, with all that wait behind it;
+/// one that was discarded does if it tells the last version.
+fn tell(facts: &Facts, letters: &[&DeadLetter], key: &Key, version: i32) -> bool {
+    let records = facts.log.of_key(Topic::ProductEvents, key);
+    let is_last = |letter: &DeadLetter| {
+        let at = (letter.partition, letter.offset, i64::from(version));
+        records.iter().any(|record| (record.partition, record.offset, record.sequence) == at)
+    };
+    letters.iter().any(|letter| letter.state.is_open() || is_last(letter))
+}
+
 fn against_order(reservation: &Reservation, saga: &Saga<'_>, subject: &str, invariant: &mut Invariant) {
     let state = reservation.state;
     let holds = matches!(state, ReservationState::Reserved | ReservationState::Committed);
@@ -97,7 +155,7 @@ fn against_order(reservation: &Reservation, saga: &Saga<'_>, subject: &str, inva
     if !saga.is_at_its_end() || saga.closed {
         return;
     }
-    if saga.status != OrderStatus::Confirmed {
+    if saga.status != OrderStatus::Confirmed || saga.stock == StockLeg::Free {
         invariant.expect(!holds, subject, || format!("is {state}, its order {}: an orphan", saga.status));
     } else if saga.stock == StockLeg::Shipped {
         invariant.expect(state == ReservationState::Committed, subject, || {

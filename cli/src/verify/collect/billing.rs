@@ -9,7 +9,8 @@ use crate::verify::facts::{Money, Payment, PaymentStatus, Posting};
 pub(super) async fn payments(connection: &mut PgConnection) -> anyhow::Result<Vec<Payment>> {
     let mut rows = sqlx::query(
         "select payment_id, order_id, customer_id, currency, amount_minor, status, failure is not null as failed,
-            attempts = 0 as untried, version, provider_reference, refunded_minor
+            attempts = 0 as untried, version, provider_reference, refunded_minor,
+            floor(extract(epoch from updated_at) * 1000)::bigint as updated_ms
          from payments",
     )
     .fetch(connection);
@@ -27,6 +28,7 @@ pub(super) async fn payments(connection: &mut PgConnection) -> anyhow::Result<Ve
             version: row.try_get("version")?,
             reference: row.try_get("provider_reference")?,
             refunded_minor: row.try_get("refunded_minor")?,
+            updated_ms: row.try_get("updated_ms")?,
         });
     }
     Ok(payments)

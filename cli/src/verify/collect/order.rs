@@ -1,33 +1,39 @@
 //! The order database.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use futures_util::TryStreamExt as _;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{items::Items, known};
+use super::{inventory, items::Items, known};
 use crate::verify::facts::{
-    Money, Order, OrderEvent, OrderEventKind, OrderStatus, PaymentLeg, Placed, Reason, StockLeg,
+    Money, Offer, Order, OrderEvent, OrderEventKind, OrderStatus, PaymentLeg, Placed, Reason, StockLeg,
 };
 
 pub(super) async fn orders(connection: &mut PgConnection) -> anyhow::Result<HashMap<Uuid, Order>> {
     let mut rows = sqlx::query(
-        "select order_id, customer_id, status, version, status_reason, attention, currency, total_minor, payment_id,
-            request_id, stock, payment, outcome, (shipment->>'shipment_id')::uuid as shipment, attempts,
+        "select order_id, customer_id, status, version, status_reason, attention, items::text as items, currency,
+            total_minor, payment_id, request_id, stock, payment, outcome,
+            (shipment->>'shipment_id')::uuid as shipment, attempts,
             floor(extract(epoch from clock_timestamp() - deadline) * 1000)::bigint as overdue_ms
          from orders",
     )
     .fetch(connection);
-    let mut orders = HashMap::new();
+    let (mut orders, mut items) = (HashMap::new(), Items::default());
     while let Some(row) = rows.try_next().await? {
+        let basket = items.read(row.try_get("items")?);
         let order = Order {
             customer_id: row.try_get("customer_id")?,
             status: name(&row, "status", OrderStatus::parse)?.context("orders.status is not null")?,
             version: row.try_get("version")?,
             reason: name(&row, "status_reason", Reason::parse)?,
             attention: name(&row, "attention", Reason::parse)?,
+            items: basket.context("orders.items could not be read")?,
             total: Money { currency: row.try_get("currency")?, minor: row.try_get("total_minor")? },
             payment_id: row.try_get("payment_id")?,
             request_id: row.try_get("request_id")?,
@@ -43,10 +49,23 @@ pub(super) async fn orders(connection: &mut PgConnection) -> anyhow::Result<Hash
     Ok(orders)
 }
 
+/// Reads what the order service knows of the catalogue.
+pub(super) async fn offers(connection: &mut PgConnection) -> anyhow::Result<BTreeMap<Arc<str>, Offer>> {
+    let mut rows = sqlx::query("select product_id, version, currency, price_minor, archived from products")
+        .fetch(connection);
+    let mut offers = BTreeMap::new();
+    while let Some(row) = rows.try_next().await? {
+        let id: &str = row.try_get("product_id")?;
+        offers.insert(id.into(), inventory::offer(&row, row.try_get("version")?)?);
+    }
+    Ok(offers)
+}
+
 pub(super) async fn events(connection: &mut PgConnection) -> anyhow::Result<Vec<OrderEvent>> {
     // Only what is judged. An operator's reason is text, all others are names.
     let mut rows = sqlx::query(
         "select order_id, version, event, schema = 1 as before_stock,
+            floor(extract(epoch from occurred_at) * 1000)::bigint as occurred_ms,
             case when event <> 'OrderResolved' then data->>'reason' end as reason,
             case when event = 'CancellationRequested' then 'CANCELLED' else data->>'outcome' end as outcome,
             coalesce((data->>'payment_failed')::boolean, false) as payment_failed,
@@ -65,6 +84,7 @@ pub(super) async fn events(connection: &mut PgConnection) -> anyhow::Result<Vec<
             order_id: row.try_get("order_id")?,
             version: row.try_get("version")?,
             kind: name(&row, "event", OrderEventKind::parse)?.context("order_events.event is not null")?,
+            occurred_ms: row.try_get("occurred_ms")?,
             before_stock: row.try_get("before_stock")?,
             reason: name(&row, "reason", Reason::parse)?,
             outcome: name(&row, "outcome", OrderStatus::parse)?,

@@ -20,6 +20,7 @@ fn payment(status: PaymentStatus, version: i32, taken: bool, failed: bool) -> Pa
         version,
         reference: taken.then(|| "ch".to_owned()),
         refunded_minor: 0,
+        updated_ms: 0,
     }
 }
 
@@ -102,6 +103,7 @@ fn event(kind: OrderEventKind) -> OrderEvent {
         order_id: Uuid::nil(),
         version: 1,
         kind,
+        occurred_ms: 0,
         before_stock: false,
         reason: None,
         outcome: None,
@@ -304,8 +306,8 @@ fn an_order_from_before_there_was_stock() {
 #[test]
 fn a_reservation_tells_what_it_has_answered() {
     let answers = |state, version| {
-        let reservation =
-            Reservation { order_id: Uuid::nil(), version, state, items: Basket::default(), shipment: None };
+        let (order_id, items) = (Uuid::nil(), Basket::default());
+        let reservation = Reservation { order_id, version, state, items, shipment: None, updated_ms: 0 };
         let first = |(_, at, types): Expected| (at, types[0].name().rsplit('.').next().unwrap_or_default());
         of_reservation(&reservation).map(first).collect::<Vec<_>>()
     };

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use uuid::Uuid;
 
-use super::ReservationState;
+use super::{Money, ReservationState};
 
 /// What inventory knows of a product; rows of `products`, `stock` and `adjustments`.
 #[derive(Clone, Debug, Default)]
@@ -21,12 +21,20 @@ pub(in crate::verify) struct Product {
 }
 
 /// A row of `products`. Moments are milliseconds since 1970.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::verify) struct Listed {
-    pub(in crate::verify) version: i32,
+    pub(in crate::verify) offer: Offer,
     pub(in crate::verify) created_ms: i64,
     /// When its last version was announced.
     pub(in crate::verify) announced_ms: i64,
+}
+
+/// What a version of a product says of its sale.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::verify) struct Offer {
+    pub(in crate::verify) version: i32,
+    pub(in crate::verify) price: Money,
+    pub(in crate::verify) archived: bool,
 }
 
 /// A row of `reservations`.
@@ -37,6 +45,16 @@ pub(in crate::verify) struct Reservation {
     pub(in crate::verify) state: ReservationState,
     pub(in crate::verify) items: Basket,
     pub(in crate::verify) shipment: Option<Uuid>,
+    /// Of its last version, in milliseconds since 1970.
+    pub(in crate::verify) updated_ms: i64,
+}
+
+impl std::fmt::Display for Offer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { version, price, archived } = self;
+        let archived = if *archived { ", archived" } else { "" };
+        write!(f, "version {version} at {price}{archived}")
+    }
 }
 
 /// Units of products, by product.

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Group, LetterState};
+use super::{Group, Key, LetterState};
 
 /// A row of `inbox.dead_letter`.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub(in crate::verify) struct DeadLetter {
     pub(in crate::verify) partition: i32,
     pub(in crate::verify) offset: i64,
     pub(in crate::verify) key_hash: Option<Vec<u8>>,
+    /// What its record is about, where its key says so.
+    pub(in crate::verify) about: Option<Key>,
     /// `ce_source` and `ce_id`, where the record has them.
     pub(in crate::verify) identity: Option<(String, String)>,
     pub(in crate::verify) state: LetterState,
@@ -22,6 +24,8 @@ pub(in crate::verify) struct DeadLetter {
     pub(in crate::verify) copied: bool,
     /// Its record took effect in its turn; what that asked for outside was given up.
     pub(in crate::verify) undelivered: bool,
+    /// Whether it was ever replayed; if in vain, it says how that failed, and no longer why it was parked.
+    pub(in crate::verify) replayed: bool,
     /// Whether a replay has it.
     pub(in crate::verify) replaying: bool,
     /// Everything that the audit says was done with it, each once.

@@ -12,6 +12,7 @@ pub(in crate::verify) struct Order {
     pub(in crate::verify) version: i32,
     pub(in crate::verify) reason: Option<Reason>,
     pub(in crate::verify) attention: Option<Reason>,
+    pub(in crate::verify) items: Basket,
     pub(in crate::verify) total: Money,
     pub(in crate::verify) payment_id: Uuid,
     pub(in crate::verify) request_id: Option<Uuid>,
@@ -32,6 +33,8 @@ pub(in crate::verify) struct OrderEvent {
     pub(in crate::verify) order_id: Uuid,
     pub(in crate::verify) version: i32,
     pub(in crate::verify) kind: OrderEventKind,
+    /// When it was written, in milliseconds since 1970.
+    pub(in crate::verify) occurred_ms: i64,
     /// Of schema 1, from before there was stock: no event told that a payment was refunded.
     pub(in crate::verify) before_stock: bool,
     pub(in crate::verify) reason: Option<Reason>,

@@ -71,3 +71,36 @@ async fn it_has_had_its_turn_among_the_records_of_its_key() -> anyhow::Result<()
     assert_eq!(scene.number(places).await?, before, "its place is that of its turn");
     worker.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_has_had_its_turn_also_when_its_replay_fails() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let worker = scene.worker().await?;
+    scene.send(NOTES, "a", "a1").await?;
+    scene.took_effect(1).await?;
+    give_up(&scene, "a", "a1").await?;
+    let places = "select max(seq) from inbox.message";
+    let before = scene.number(places).await?;
+
+    scene.break_for("a1", "poison").await?;
+    let failed = scene.replay().await?;
+    assert_eq!((failed.state.as_str(), failed.replayed), ("done", 0));
+    let still = "select count(*) from inbox.dead_letter where kind = 'undelivered' and state = 'parked'
+                 and replays = 1 and error like '%a1%'";
+    assert_eq!(scene.number(still).await?, 1, "and the latest error is told");
+    scene.send(NOTES, "a", "a2").await?;
+    assert_eq!(scene.took_effect(2).await?, ["a1", "a2"], "nothing waits");
+    let later = scene.number(places).await?;
+    assert!(later > before);
+
+    scene.mend().await?;
+    let done = scene.replay().await?;
+    assert_eq!((done.state.as_str(), done.replayed), ("done", 1));
+    assert_eq!(scene.effects().await?, ["a1", "a2", "a1"]);
+    let replayed = "select count(*) from inbox.dead_letter where kind = 'undelivered' and state = 'replayed'";
+    assert_eq!(scene.number(replayed).await?, 1);
+    let first = "select min(seq) from inbox.message";
+    assert_eq!((scene.number(first).await?, scene.number(places).await?), (before, later), "its place stays");
+    assert_eq!(scene.number("select count(*) from inbox.key_hold").await?, 0);
+    worker.stop().await
+}

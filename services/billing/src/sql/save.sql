@@ -1,15 +1,17 @@
 UPDATE payments
-SET status = $3,
-    failure = $4,
-    version = $5,
-    provider_reference = $6,
-    refund_requested = $7,
-    refunded_minor = $8,
+SET status = new.status,
+    failure = new.failure,
+    version = new.version,
+    provider_reference = new.provider_reference,
+    refund_requested = new.refund_requested,
+    refunded_minor = new.refunded_minor,
     -- Kept for one purpose only: the charge that is still owed.
-    payment_token = CASE WHEN $3 = 'PENDING' THEN payment_token END,
+    payment_token = CASE WHEN new.status = 'PENDING' THEN payment_token END,
     -- Noting a refund request does not end the call that may be on its way; a transition does.
-    claimed_until = CASE WHEN version = $5 THEN claimed_until END,
-    next_attempt_at = CASE WHEN version = $5 THEN next_attempt_at ELSE now() END,
+    claimed_until = CASE WHEN new.before = new.version THEN claimed_until END,
+    next_attempt_at = CASE WHEN new.before = new.version THEN next_attempt_at ELSE now() END,
     updated_at = now()
-WHERE payment_id = $1
-  AND version = $2
+FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::boolean[], $8::bigint[])
+    AS new (payment_id, before, status, failure, version, provider_reference, refund_requested, refunded_minor)
+WHERE payments.payment_id = new.payment_id
+  AND payments.version = new.before

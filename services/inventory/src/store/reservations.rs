@@ -1,10 +1,11 @@
 //! What orders hold.
 
 use sqlx::{FromRow, PgConnection, Row, postgres::PgRow, types::Json};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::decode;
-use crate::domain::{Reservation, Shipment, State};
+use crate::domain::{ProductId, Rejection, Reservation, Shipment, State};
 
 /// Inserts a reservation as its first version; false where its order has one.
 pub async fn insert(connection: &mut PgConnection, reservation: &Reservation) -> sqlx::Result<bool> {
@@ -50,6 +51,76 @@ pub async fn save(
         .execute(connection)
         .await?;
     if done.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+}
+
+/// As [`lock`], for many orders; without those that have none.
+pub async fn lock_all(connection: &mut PgConnection, order_ids: &[Uuid]) -> sqlx::Result<Vec<Reservation>> {
+    let sql = include_str!("../sql/lock_reservations.sql");
+    sqlx::query_as(sql).bind(order_ids).fetch_all(connection).await
+}
+
+/// Inserts reservations as they are, whose orders had none when they were to be locked; fails where one has by now.
+pub async fn insert_all(connection: &mut PgConnection, new: &[&Reservation]) -> sqlx::Result<()> {
+    let shipments = Shipments::of(new);
+    let done = sqlx::query(include_str!("../sql/insert_reservations.sql"))
+        .bind(column(new, |new| new.order_id))
+        .bind(column(new, |new| new.version))
+        .bind(column(new, |new| new.state.as_str()))
+        .bind(column(new, |new| new.state.rejection().map(Rejection::as_str)))
+        .bind(column(new, |new| new.rejected_product.as_ref().map(ProductId::as_str)))
+        .bind(column(new, |new| Json(&new.items)))
+        .bind(column(new, |new| new.bucket))
+        .bind(shipments.ids)
+        .bind(shipments.carriers)
+        .bind(shipments.times)
+        .execute(connection)
+        .await?;
+    if done.rows_affected() == new.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+}
+
+/// As [`save`], for many; `versions` are those that they are written over.
+pub async fn save_all(
+    connection: &mut PgConnection,
+    versions: &[i32],
+    changed: &[&Reservation],
+) -> sqlx::Result<()> {
+    let shipments = Shipments::of(changed);
+    let done = sqlx::query(include_str!("../sql/save_reservations.sql"))
+        .bind(column(changed, |changed| changed.order_id))
+        .bind(versions)
+        .bind(column(changed, |changed| changed.version))
+        .bind(column(changed, |changed| changed.state.as_str()))
+        .bind(column(changed, |changed| changed.state.rejection().map(Rejection::as_str)))
+        .bind(column(changed, |changed| changed.rejected_product.as_ref().map(ProductId::as_str)))
+        .bind(shipments.ids)
+        .bind(shipments.carriers)
+        .bind(shipments.times)
+        .execute(connection)
+        .await?;
+    if done.rows_affected() == changed.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+}
+
+/// One column of many reservations.
+fn column<'r, T>(of: &[&'r Reservation], value: impl Fn(&'r Reservation) -> T) -> Vec<T> {
+    of.iter().map(|reservation| value(reservation)).collect()
+}
+
+/// The shipments' columns.
+struct Shipments<'r> {
+    ids: Vec<Option<Uuid>>,
+    carriers: Vec<Option<&'r str>>,
+    times: Vec<Option<OffsetDateTime>>,
+}
+
+impl<'r> Shipments<'r> {
+    fn of(reservations: &[&'r Reservation]) -> Self {
+        let shipments = column(reservations, |reservation| reservation.shipment.as_ref());
+        Self {
+            ids: shipments.iter().map(|shipment| shipment.map(|shipment| shipment.id)).collect(),
+            carriers: shipments.iter().map(|shipment| shipment.map(|shipment| &*shipment.carrier)).collect(),
+            times: shipments.iter().map(|shipment| shipment.map(|shipment| shipment.ship_time)).collect(),
+        }
+    }
 }
 
 impl FromRow<'_, PgRow> for Reservation {

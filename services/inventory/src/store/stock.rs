@@ -3,7 +3,7 @@
 use sqlx::{FromRow, PgConnection, PgExecutor, Row, postgres::PgRow};
 
 use super::decode;
-use crate::domain::{BUCKETS, Item, ProductId, Stock};
+use crate::domain::{BUCKETS, Item, Ledger, Move, ProductId, Stock};
 
 /// What there is of one item, as far as it can be seen without waiting.
 #[derive(Clone, Debug)]
@@ -143,6 +143,44 @@ pub async fn settle(
         .execute(connection)
         .await?;
     if done.rows_affected() == items.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+}
+
+/// Locks these buckets, by product and bucket, and enters them; none may be named twice. Products that are not there are
+/// not entered.
+pub async fn lock_places(
+    connection: &mut PgConnection,
+    places: impl IntoIterator<Item = (&ProductId, i16)>,
+) -> sqlx::Result<Ledger> {
+    let (ids, buckets): (Vec<&str>, Vec<i16>) =
+        places.into_iter().map(|(product_id, bucket)| (product_id.as_str(), bucket)).unzip();
+    let mut ledger = Ledger::default();
+    if ids.is_empty() {
+        return Ok(ledger);
+    }
+    let rows = sqlx::query(include_str!("../sql/lock_places.sql")).bind(ids).bind(buckets);
+    for row in rows.fetch_all(connection).await? {
+        let Bucket { product_id, bucket, available } = Bucket::from_row(&row)?;
+        ledger.enter(product_id, row.try_get("sold")?, bucket, available);
+    }
+    Ok(ledger)
+}
+
+/// What all buckets of these products hold, as far as it can be seen without waiting.
+pub async fn see(connection: &mut PgConnection, product_ids: &[ProductId]) -> sqlx::Result<Vec<Bucket>> {
+    let ids: Vec<&str> = product_ids.iter().map(ProductId::as_str).collect();
+    sqlx::query_as(include_str!("../sql/see_buckets.sql")).bind(ids).fetch_all(connection).await
+}
+
+/// Moves units in locked buckets, of which none may be named twice.
+pub async fn move_units(connection: &mut PgConnection, moves: &[Move]) -> sqlx::Result<()> {
+    let done = sqlx::query(include_str!("../sql/move_units.sql"))
+        .bind(moves.iter().map(|moved| moved.product_id.as_str()).collect::<Vec<_>>())
+        .bind(moves.iter().map(|moved| moved.bucket).collect::<Vec<_>>())
+        .bind(moves.iter().map(|moved| moved.available).collect::<Vec<_>>())
+        .bind(moves.iter().map(|moved| moved.reserved).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    if done.rows_affected() == moves.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
 }
 
 fn ids(items: &[Item]) -> Vec<&str> {

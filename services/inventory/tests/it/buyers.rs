@@ -46,6 +46,28 @@ async fn of_two_hundred_buyers_one_gets_the_last_unit() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_hundred_buyers_in_batches_one_gets_the_last_unit() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    scene.add("mug", 1).await?;
+    let mut workers = JoinSet::new();
+    for (partition, orders) in (0..PARTITIONS).cycle().zip(orders(200).chunks(10)) {
+        let records: Vec<_> = orders.iter().map(|order_id| record(partition, *order_id, mugs(1))).collect();
+        let pool = scene.pool.clone();
+        workers.spawn(async move { batch(&pool, &records).await });
+    }
+    let mut answers = BTreeMap::<String, usize>::new();
+    while let Some(told) = workers.join_next().await {
+        for answer in told?? {
+            *answers.entry(answer).or_default() += 1;
+        }
+    }
+    let expected = [("1 StockRejected OUT_OF_STOCK mug".to_owned(), 199), ("1 StockReserved".to_owned(), 1)];
+    assert_eq!(answers, BTreeMap::from(expected));
+    assert_eq!(scene.stock("mug").await?, (0, 1));
+    scene.check_invariants().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_rush_sells_exactly_what_is_there() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
     scene.add("mug", 100).await?;

@@ -1,6 +1,7 @@
 //! Inventory on a real PostgreSQL.
 
 mod announce;
+mod batches;
 mod buyers;
 mod catalogue;
 mod list;

@@ -102,10 +102,15 @@ impl Scene {
         Ok(told.remove(0))
     }
 
-    /// As the consumer does: the records of a batch one after the other, in one transaction, which runs again when
-    /// PostgreSQL has ended it for another's sake.
+    /// As the consumer does: the records of a batch in one transaction, which runs again when PostgreSQL has ended it for
+    /// another's sake.
     pub async fn batch(&self, messages: &[Message]) -> anyhow::Result<Vec<String>> {
         batch(&self.pool, messages).await
+    }
+
+    /// The same as [`Scene::batch`], one record after the other.
+    pub async fn one_by_one(&self, messages: &[Message]) -> anyhow::Result<Vec<String>> {
+        run(&self.pool, messages, Way::Apart).await
     }
 
     /// The first number that a statement gives, as the superuser.
@@ -188,10 +193,24 @@ impl Scene {
     }
 }
 
+/// How the records of a batch are handled.
+#[derive(Clone, Copy, Debug)]
+pub enum Way {
+    /// By `handle_all`.
+    Together,
+    /// Each by `handle`.
+    Apart,
+}
+
 /// As [`Scene::batch`].
 pub async fn batch(pool: &PgPool, messages: &[Message]) -> anyhow::Result<Vec<String>> {
+    run(pool, messages, Way::Together).await
+}
+
+/// The records of a batch in one transaction, which runs again after a deadlock.
+pub async fn run(pool: &PgPool, messages: &[Message], way: Way) -> anyhow::Result<Vec<String>> {
     for _ in 0..RERUNS {
-        match batch_once(pool, messages).await {
+        match run_once(pool, messages, way).await {
             Err(error) if is_deadlock(&error) => {}
             outcome => return outcome,
         }
@@ -199,15 +218,22 @@ pub async fn batch(pool: &PgPool, messages: &[Message]) -> anyhow::Result<Vec<St
     anyhow::bail!("{RERUNS} deadlocks in a row")
 }
 
-async fn batch_once(pool: &PgPool, messages: &[Message]) -> anyhow::Result<Vec<String>> {
+async fn run_once(pool: &PgPool, messages: &[Message], way: Way) -> anyhow::Result<Vec<String>> {
     let mut work = UnitOfWork::begin(pool).await?;
-    let (mut events, mut told) = (Vec::new(), Vec::new());
-    for message in messages {
-        let caused = StockRequests.handle(&mut work, message).await?;
-        anyhow::ensure!(caused.len() == 1, "a command has one answer");
-        told.extend(caused.iter().map(answer));
-        events.extend(caused);
+    let mut events = Vec::new();
+    match way {
+        Way::Together => {
+            let messages: Vec<&Message> = messages.iter().collect();
+            events.extend(StockRequests.handle_all(&mut work, &messages).await?);
+        }
+        Way::Apart => {
+            for message in messages {
+                events.extend(StockRequests.handle(&mut work, message).await?);
+            }
+        }
     }
+    anyhow::ensure!(events.len() == messages.len(), "a command has one answer");
+    let told = events.iter().map(answer).collect();
     work.commit(events).await?;
     Ok(told)
 }

@@ -2,6 +2,7 @@
 
 mod api;
 mod audit;
+mod batches;
 mod delivery;
 mod endpoint;
 mod giving_up;

@@ -128,28 +128,25 @@ impl Scene {
         Ok(self.handle(&NotificationRequested::full_name(), self.request(kind).encode_to_vec()).await?)
     }
 
-    /// One record, as the consumer does it: in one transaction.
+    /// One record about this scene's order.
     pub async fn handle(&self, event_type: &str, payload: Vec<u8>) -> Result<(), HandleError> {
-        let (source, id) = ("/orderly/order".to_owned(), Uuid::now_v7());
-        let mut headers = Headers::default();
-        for (name, value) in [("ce_source", &source), ("ce_id", &id.to_string())] {
-            headers.push_text(name, value);
-        }
-        headers.push_text("ce_type", event_type);
-        let message = Message {
-            topic: "notification-events".to_owned(),
-            partition: 3,
-            offset: 42,
-            key: Some(self.order_id.to_string().into_bytes()),
-            headers,
-            payload: Some(payload),
-            timestamp: Some(1_763_000_000_123),
-            source,
-            id,
-            event_type: event_type.to_owned(),
-        };
+        self.handle_record(&record(event_type, self.order_id, payload)).await
+    }
+
+    /// One record, as the consumer does it when its batch has failed: in one transaction.
+    pub async fn handle_record(&self, message: &Message) -> Result<(), HandleError> {
         let mut work = UnitOfWork::begin(&self.pool).await.expect("a transaction");
-        let events = Handlers.handle(&mut work, &message).await?;
+        let events = Handlers.handle(&mut work, message).await?;
+        assert!(events.is_empty(), "this service makes no events");
+        work.commit(events).await.expect("committed");
+        Ok(())
+    }
+
+    /// The records of a batch, as the consumer does it: in one transaction.
+    pub async fn handle_all(&self, messages: &[Message]) -> Result<(), HandleError> {
+        let messages: Vec<&Message> = messages.iter().collect();
+        let mut work = UnitOfWork::begin(&self.pool).await.expect("a transaction");
+        let events = Handlers.handle_all(&mut work, &messages).await?;
         assert!(events.is_empty(), "this service makes no events");
         work.commit(events).await.expect("committed");
         Ok(())
@@ -198,6 +195,28 @@ impl Scene {
         let sql =
             "select concat_ws(' ', kind, channel, status, attempts) from notifications order by position";
         Ok(sqlx::query_scalar(sql).fetch_all(&self.pool).await?)
+    }
+}
+
+/// A record of `notification-events` about this order.
+pub fn record(event_type: &str, order_id: Uuid, payload: Vec<u8>) -> Message {
+    let (source, id) = ("/orderly/order".to_owned(), Uuid::now_v7());
+    let mut headers = Headers::default();
+    for (name, value) in [("ce_source", &source), ("ce_id", &id.to_string())] {
+        headers.push_text(name, value);
+    }
+    headers.push_text("ce_type", event_type);
+    Message {
+        topic: "notification-events".to_owned(),
+        partition: 3,
+        offset: 42,
+        key: Some(order_id.to_string().into_bytes()),
+        headers,
+        payload: Some(payload),
+        timestamp: Some(1_763_000_000_123),
+        source,
+        id,
+        event_type: event_type.to_owned(),
     }
 }
 

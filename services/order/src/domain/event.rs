@@ -174,13 +174,20 @@ impl Event {
 fn lift_1(name: &str, mut data: Value) -> (&str, Value) {
     match name {
         "OrderPlaced" => {
-            data["reserves_stock"] = json!(false);
+            set(&mut data, "reserves_stock", json!(false));
             (name, data)
         }
         "CancellationRequested" => {
-            data["outcome"] = json!(Outcome::Cancelled);
+            set(&mut data, "outcome", json!(Outcome::Cancelled));
             ("CompensationStarted", data)
         }
         _ => (name, data),
+    }
+}
+
+/// What is no object cannot be read anyway.
+fn set(data: &mut Value, field: &str, value: Value) {
+    if let Some(fields) = data.as_object_mut() {
+        fields.insert(field.to_owned(), value);
     }
 }

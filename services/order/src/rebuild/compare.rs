@@ -4,6 +4,8 @@ use serde::Serialize;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
+use super::bound::Bound;
+
 /// How many differences are told one by one.
 const TOLD: i64 = 1_000;
 
@@ -45,11 +47,13 @@ pub async fn all(connection: &mut PgConnection) -> sqlx::Result<()> {
 }
 
 /// Compares these orders again.
-pub async fn again(connection: &mut PgConnection, orders: &[Uuid]) -> sqlx::Result<()> {
+pub async fn again(connection: &mut PgConnection, orders: &[Uuid], bound: Bound) -> sqlx::Result<()> {
+    bound.set(connection).await?;
     sqlx::query("delete from found_differences where order_id = any($1)")
         .bind(orders)
         .execute(&mut *connection)
         .await?;
+    bound.set(connection).await?;
     find(connection, Some(orders)).await
 }
 

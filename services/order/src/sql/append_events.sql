@@ -1,3 +1,4 @@
 insert into order_events (order_id, version, event, schema, data, occurred_at)
-select $1, e.version, e.event, $4, e.data, e.occurred_at
-from unnest($2::integer[], $3::text[], $5::jsonb[], $6::timestamptz[]) as e (version, event, data, occurred_at)
+select order_id, version, event, $4, data, occurred_at
+from unnest($1::uuid[], $2::integer[], $3::text[], $5::jsonb[], $6::timestamptz[])
+    as new (order_id, version, event, data, occurred_at)

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,8 @@ use crate::store::StoredEvent;
 const REFRESH: Duration = Duration::from_millis(500);
 /// Pause after a read that has failed.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long one read may take. A primary that has vanished says nothing for minutes.
+const ANSWER: Duration = Duration::from_secs(5);
 /// How long streams stay open while nothing can be read.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -53,11 +56,17 @@ pub async fn read(pool: &PgPool, registry: &Registry) {
 
 /// What has happened since to each order of a batch. One event that cannot be read spoils nothing but its order.
 async fn events(pool: &PgPool, batch: &Batch) -> sqlx::Result<HashMap<Uuid, Vec<sqlx::Result<StoredEvent>>>> {
-    let rows = sqlx::query(include_str!("../sql/watched_events.sql"))
+    let mut connection = pool.acquire().await?;
+    let read = sqlx::query(include_str!("../sql/watched_events.sql"))
         .bind(&batch.orders)
         .bind(&batch.known)
-        .fetch_all(pool)
-        .await?;
+        .fetch_all(&mut *connection);
+    let Ok(rows) = timeout(ANSWER, read).await else {
+        // Nobody else should wait for its answer.
+        connection.close_on_drop();
+        return Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
+    };
+    let rows = rows?;
     let mut events: HashMap<Uuid, Vec<sqlx::Result<StoredEvent>>> = HashMap::new();
     for row in &rows {
         events.entry(row.try_get("order_id")?).or_default().push(StoredEvent::from_row(row));

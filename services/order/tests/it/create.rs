@@ -371,3 +371,44 @@ async fn the_largest_order_is_taken() -> anyhow::Result<()> {
     assert_eq!(scene.said(id(&order)?).await?.len(), 2);
     Ok(())
 }
+
+#[tokio::test]
+async fn orders_placed_at_once_share_transactions_and_a_wrong_one_fails_alone() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let repeated = repeatable();
+    let mut callers = JoinSet::new();
+    for caller in 0..120 {
+        let request = match caller % 4 {
+            0 => CreateOrderRequest { items: vec![item("gaming-mouse", 1, 1)], ..body() },
+            1 => CreateOrderRequest { items: vec![item("no-such-thing", 1, 1)], ..body() },
+            2 => repeated.clone(),
+            _ => body(),
+        };
+        let api = scene.api.clone();
+        callers.spawn(async move { (caller % 4, create(&api, request).await) });
+    }
+    let mut accepted = HashSet::new();
+    while let Some(answer) = callers.join_next().await {
+        match answer? {
+            (0, refused) => {
+                let refused = refused.expect_err("another price");
+                assert_eq!(refusal(&refused), (Code::FailedPrecondition, "PRICE_CHANGED".to_owned()));
+            }
+            (1, refused) => {
+                let refused = refused.expect_err("not sold");
+                assert_eq!(refusal(&refused), (Code::NotFound, "PRODUCT_NOT_FOUND".to_owned()));
+            }
+            (_, order) => {
+                accepted.insert(id(&order?)?);
+            }
+        }
+    }
+    assert_eq!(accepted.len(), 31, "30 of their own and the repeated one");
+    for order_id in &accepted {
+        assert_eq!(scene.history(*order_id).await?, ["OrderPlaced"]);
+        assert_eq!(scene.said(*order_id).await?.len(), 2);
+    }
+    let transactions = scene.count("select count(distinct xid::text) from outbox.event").await?;
+    assert!(transactions < 31, "{transactions} transactions");
+    Ok(())
+}

@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 use crate::scene::Scene;
 
+/// Where the order service asks.
+const TOPICS: [&str; 2] = ["stock-requests", "payment-requests"];
 /// More than there are orders here.
 const ALL: i64 = 100;
 
@@ -28,7 +30,7 @@ async fn publish(scene: &Scene) -> anyhow::Result<()> {
 
 /// One look of one replica, where everything that is in the topics has been read. Returns how many deadlines passed.
 async fn look(scene: &Scene) -> anyhow::Result<usize> {
-    let horizon = outbox::published_until(&scene.pool).await?;
+    let horizon = outbox::published_until(&scene.pool, &TOPICS).await?;
     Ok(scene.orders().pass_deadlines(horizon, ALL).await?)
 }
 
@@ -141,7 +143,7 @@ async fn however_many_replicas_look_each_deadline_passes_once() -> anyhow::Resul
     for order_id in &orders {
         let_it_be_late(&scene, *order_id).await?;
     }
-    let horizon = outbox::published_until(&scene.pool).await?;
+    let horizon = outbox::published_until(&scene.pool, &TOPICS).await?;
     let replicas = (0..2).map(|_| {
         let orders = scene.orders();
         tokio::spawn(async move {
@@ -195,7 +197,7 @@ async fn no_deadline_passes_while_its_request_is_unpublished() -> anyhow::Result
     publish(&scene).await?;
     let waiting = scene.place().await?;
     // Both deadlines are over, one before and one after the other's request was written.
-    let between: OffsetDateTime = outbox::published_until(&scene.pool).await?;
+    let between: OffsetDateTime = outbox::published_until(&scene.pool, &TOPICS).await?;
     for (order_id, ago) in [(published, Duration::from_secs(1)), (waiting, Duration::ZERO)] {
         sqlx::query("update orders set deadline = $2 where order_id = $1")
             .bind(order_id)

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use order::{
@@ -18,7 +18,7 @@ use rand::{SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 use time::OffsetDateTime;
-use tokio::task::JoinHandle;
+use tokio::{runtime::Handle, task::JoinHandle};
 use tonic::Code;
 use uuid::Uuid;
 
@@ -126,6 +126,12 @@ async fn shape(scene: &Scene) -> anyhow::Result<Value> {
     Ok(sqlx::query_scalar(shape).fetch_one(&scene.superuser).await?)
 }
 
+/// Tables and indexes that a rebuild has left behind.
+async fn leftovers(scene: &Scene) -> anyhow::Result<Vec<String>> {
+    let left = "select relname::text from pg_class where relname ~ 'rebuil'";
+    Ok(sqlx::query_scalar(left).fetch_all(&scene.superuser).await?)
+}
+
 #[tokio::test]
 async fn what_the_use_cases_wrote_is_what_their_events_make_while_orders_keep_coming() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
@@ -147,10 +153,7 @@ async fn what_the_use_cases_wrote_is_what_their_events_make_while_orders_keep_co
     assert!((60..=60 + placed.len() as u64).contains(&report.orders), "{report:?}");
     assert!(!report.swapped);
     assert!(said.contains(&Progress::Comparing) && !said.contains(&Progress::Swapping { attempt: 1 }));
-    let left: Vec<String> = sqlx::query_scalar("select relname::text from pg_class where relname ~ 'rebuil'")
-        .fetch_all(&scene.superuser)
-        .await?;
-    assert_eq!(left, Vec::<String>::new(), "comparing leaves nothing behind");
+    assert_eq!(leftovers(&scene).await?, Vec::<String>::new(), "comparing leaves nothing behind");
     Ok(())
 }
 
@@ -195,7 +198,9 @@ async fn what_is_damaged_is_found_named_and_mended() -> anyhow::Result<()> {
 
     // The view that was swapped out is kept for whoever wants to look, without the tokens in it.
     assert_eq!(scene.count("select count(*) from orders_before_rebuild").await?, 3);
-    assert_eq!(scene.count("select count(payment_token) from orders_before_rebuild").await?, 0);
+    let tokens = "select count(*) from pg_attribute
+                  where attrelid = 'orders_before_rebuild'::regclass and attname = 'payment_token'";
+    assert_eq!(scene.count(tokens).await?, 0);
     run(&scene, Options { drop_old: true, ..COMPARE }).await?;
     assert_eq!(scene.count("select count(to_regclass('orders_before_rebuild'))").await?, 0);
     Ok(())
@@ -355,9 +360,97 @@ async fn a_broken_history_is_named_and_the_view_stays() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_view_with_something_that_a_swap_would_lose_is_not_swapped() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
-    sqlx::query("create view open_orders as select * from orders").execute(&scene.superuser).await?;
-    let error = run(&scene, SWAP).await.expect_err("a view hangs on it").to_string();
-    assert!(error.contains("view open_orders"), "{error}");
-    assert_eq!(run(&scene, COMPARE).await?.differences, []);
+    for (come, go, words) in [
+        ("create view open_orders as select * from orders", "drop view open_orders", "view open_orders"),
+        (
+            "alter table orders set (fillfactor = 90)",
+            "alter table orders reset (fillfactor)",
+            "fillfactor=90",
+        ),
+        (
+            "alter table orders replica identity full",
+            "alter table orders replica identity default",
+            "replica identity",
+        ),
+        (
+            "alter table orders enable row level security",
+            "alter table orders disable row level security",
+            "row level security",
+        ),
+    ] {
+        sqlx::query(come).execute(&scene.superuser).await?;
+        let error = run(&scene, SWAP).await.expect_err(come).to_string();
+        assert!(error.contains(words), "{error}");
+        assert_eq!(run(&scene, COMPARE).await?.differences, []);
+        sqlx::query(go).execute(&scene.superuser).await?;
+    }
+    assert!(run(&scene, SWAP).await?.swapped);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_migration_makes_meanwhile_is_not_lost() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let order_id = scene.place().await?;
+    let database = scene.superuser.connect_options();
+    for (migration, words) in [
+        ("alter table orders add column note text", "column note text"),
+        ("create index orders_note_idx on orders (note)", "index CREATE INDEX orders_note_idx"),
+        ("alter table orders add constraint noted check (note <> '')", "rule noted CHECK"),
+        (
+            "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+             values (4711, 'another', true, '', 0)",
+            "migration 4711",
+        ),
+        ("create view open_orders as select * from orders", "view open_orders"),
+    ] {
+        let rebuilt = rebuild(database.as_ref(), &ROLES, SWAP, |step| {
+            if step == (Progress::Swapping { attempt: 1 }) {
+                let migrated = sqlx::query(migration).execute(&scene.superuser);
+                tokio::task::block_in_place(|| Handle::current().block_on(migrated)).expect("it runs");
+            }
+        });
+        let error = rebuilt.await.expect_err(migration).to_string();
+        assert!(error.contains(words), "{error}");
+        assert_eq!(leftovers(&scene).await?, Vec::<String>::new());
+    }
+    scene.apply(order_id, Command::StockReserved).await?;
+    sqlx::query("drop view open_orders").execute(&scene.superuser).await?;
+    let before = shape(&scene).await?;
+    assert!(run(&scene, SWAP).await?.swapped);
+    assert_eq!(shape(&scene).await?, before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn writers_are_kept_waiting_once_when_catching_up_takes_too_long() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let [lost, sound] = [scene.place().await?, scene.place().await?];
+    // An order without a row is rebuilt again each time, and under the lock its events are read too slowly.
+    sqlx::query("delete from orders where order_id = $1").bind(lost).execute(&scene.superuser).await?;
+    sqlx::raw_sql(
+        "create function takes_long() returns boolean volatile language plpgsql as $$
+         begin
+             perform pg_sleep(60) from pg_locks
+             where pid = pg_backend_pid() and relation = 'orders'::regclass and mode = 'ExclusiveLock';
+             return true;
+         end $$;
+         alter table order_events rename to real_events;
+         create view order_events as select * from real_events where takes_long()",
+    )
+    .execute(&scene.superuser)
+    .await?;
+    let database = scene.superuser.connect_options();
+    let (mut attempts, started) = (0, Instant::now());
+    let rebuilt = rebuild(database.as_ref(), &ROLES, SWAP, |step| {
+        attempts += u32::from(matches!(step, Progress::Swapping { .. }));
+    });
+    let error = rebuilt.await.expect_err("too slow").to_string();
+    assert!(error.contains("too many orders") && error.contains("swap when less is going on"), "{error}");
+    assert_eq!(attempts, 1);
+    assert!(started.elapsed() < Duration::from_secs(40));
+    assert_eq!(leftovers(&scene).await?, Vec::<String>::new(), "also not the tokens in it");
+    let kept: Vec<Uuid> = sqlx::query_scalar("select order_id from orders").fetch_all(&scene.pool).await?;
+    assert_eq!(kept, [sound]);
     Ok(())
 }

@@ -148,7 +148,7 @@ async fn the_auditor_reads_everything_and_changes_nothing() -> anyhow::Result<()
         &[
             "select * from order_events",
             "select * from products",
-            "select outbox.published_until()",
+            "select outbox.published_until('{}')",
             "select * from outbox.event",
             "select * from outbox.cursor",
             "select * from inbox.message",

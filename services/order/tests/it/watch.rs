@@ -327,13 +327,34 @@ async fn a_history_that_cannot_be_read_spoils_nothing_but_its_order() -> anyhow:
 }
 
 #[tokio::test]
-async fn shutdown_ends_a_stream_that_waits() -> anyhow::Result<()> {
+async fn a_database_that_says_nothing_does_not_silence_the_streams() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let order_id = scene.place().await?;
+    let mut stream = watch(&scene.api, order_id, 1).await?;
+    let mut silence = scene.superuser.begin().await?;
+    sqlx::query("lock table order_events in access exclusive mode").execute(&mut *silence).await?;
+    // Whoever waits is told, and goes on elsewhere; whoever comes is refused.
+    let status = timeout(WITHIN, stream.message()).await?.expect_err("nothing can be read");
+    assert_eq!(refusal(&status), (Code::Unavailable, "DEPENDENCY_UNAVAILABLE".into()));
+    let status = timeout(WITHIN, watch(&scene.api, order_id, 1)).await?.expect_err("nothing can be read");
+    assert_eq!(status.code(), Code::Unavailable);
+    silence.rollback().await?;
+    let watched = testkit::until("it answers again", WITHIN, || async {
+        Ok(watch(&scene.api, order_id, 0).await.ok())
+    });
+    assert_eq!(next(&mut watched.await?).await?, "1 OrderPlaced PENDING");
+    Ok(())
+}
+
+#[tokio::test]
+async fn shutdown_sends_a_watcher_to_another_replica() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
     let order_id = scene.place().await?;
     let mut stream = watch(&scene.api, order_id, 0).await?;
     assert_eq!(next(&mut stream).await?, "1 OrderPlaced PENDING");
     scene.shutdown.cancel();
-    assert_eq!(next(&mut stream).await?, "end");
+    let gone = stream.message().await.expect_err("the order has not ended");
+    assert_eq!(gone.code(), Code::Unavailable, "{gone}");
     Ok(())
 }
 

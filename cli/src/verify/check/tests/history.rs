@@ -1,5 +1,7 @@
 //! Histories with a gap, events that do not fit, and rows that say something else.
 
+use std::sync::Arc;
+
 use super::{broken, world::World};
 use crate::verify::facts::{Order, OrderEventKind, OrderStatus, PaymentLeg, Reason, StockLeg};
 
@@ -41,6 +43,13 @@ fn a_row_says_what_its_events_say() {
     broken(
         |w| row(w, w.confirmed, |order| order.shipment = None),
         &[("order-history", "shipment is none, its events say ")],
+    );
+    broken(
+        |w| {
+            let two = std::iter::once((Arc::clone(&w.product), 2)).collect();
+            w.facts.orders.get_mut(&w.confirmed).expect("there").items = two;
+        },
+        &[("order-history", "items is 2 mouse-"), ("order-history", ", its events say 1 mouse-")],
     );
 }
 

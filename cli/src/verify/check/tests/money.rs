@@ -87,6 +87,23 @@ fn payments() {
             ("payments", "is SUCCEEDED, its order CANCELLED"),
         ],
     );
+    // Half of it went back, and everybody agrees on that.
+    broken(
+        |w| {
+            let (id, half) = (payment(w, w.refunded), 2499);
+            w.payment_of(w.refunded).refunded_minor = half;
+            let refunds = w.facts.order_events.iter_mut().filter(|event| event.refunded_minor > 0);
+            refunds.for_each(|event| event.refunded_minor = half);
+            let postings = w.facts.postings.iter_mut().filter(|one| one.payment_id == id && one.refund);
+            postings.for_each(|one| one.amount.minor = one.amount.minor.signum() * half);
+            w.facts.provider.get_mut(&id).expect("there").refunds[0].minor = half;
+        },
+        &[("payments", "is REFUNDED, and gave back 2499 of 4999")],
+    );
+    broken(
+        |w| w.payment_of(w.rejected).refunded_minor = 1,
+        &[("payments", "is FAILED, and gave back 1 of 0")],
+    );
     broken(
         |w| {
             let order = w.confirmed;

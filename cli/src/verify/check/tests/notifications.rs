@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{broken, judge, world::World};
 use crate::verify::{
-    facts::{NotificationKind, NotificationStatus},
+    facts::{DeadLetter, EventType, Group, Key, LetterState, NotificationKind, NotificationStatus},
     report::Outcome,
 };
 
@@ -56,15 +56,6 @@ fn notifications() {
         },
         &[("notifications", "e-mail stranger@orderly: no notification has caused it")],
     );
-    // What no channel takes is said, and breaks nothing.
-    let mut world = World::new();
-    let given_up = world.facts.notifications.iter_mut().find(|told| told.email).expect("there");
-    given_up.status = NotificationStatus::GivenUp;
-    world.facts.mails.remove(&format!("{}@orderly", given_up.id));
-    let found = judge(&world.facts);
-    assert!(found.iter().all(|invariant| invariant.outcome == Outcome::Ok), "{found:#?}");
-    let notes: Vec<_> = found.iter().flat_map(|invariant| &invariant.notes).collect();
-    assert_eq!(notes, ["1 notification was given up: its channel would not take it"]);
     // A repeat after a crash is not promised away.
     let mut world = World::new();
     *world.facts.mails.values_mut().next().expect("there") = 3;
@@ -74,5 +65,74 @@ fn notifications() {
         found
             .iter()
             .any(|invariant| invariant.notes.iter().any(|note| note.contains("2 e-mails are repeats")))
+    );
+}
+
+/// Gives up the e-mail of a shipment that never went out, and parks its request in the inbox of notifications.
+fn given_up(w: &mut World) -> &mut DeadLetter {
+    let (order, shipped) = (w.confirmed, NotificationKind::OrderShipped);
+    let told = w.facts.notifications.iter_mut().find(|told| told.order_id == order && told.kind == shipped);
+    let told = told.expect("there");
+    told.status = NotificationStatus::GivenUp;
+    w.facts.mails.remove(&format!("{}@orderly", told.id));
+    let letter = w.letter(w.record(order, EventType::NotificationRequested));
+    (letter.group, letter.copied, letter.undelivered) = (Group::Notification, false, true);
+    letter
+}
+
+#[test]
+fn what_no_channel_takes_is_said_and_breaks_nothing() {
+    let note = "1 notification was given up: its channel would not take it";
+    for state in [LetterState::Parked, LetterState::Replayed, LetterState::Discarded] {
+        let mut world = World::new();
+        let letter = given_up(&mut world);
+        letter.state = state;
+        letter.audited.push(state.name().to_owned());
+        let found = judge(&world.facts);
+        assert!(found.iter().all(|invariant| invariant.outcome == Outcome::Ok), "{found:#?}");
+        assert!(found.iter().any(|invariant| invariant.notes == [note]), "{found:#?}");
+    }
+}
+
+#[test]
+fn what_was_given_up_is_a_dead_letter() {
+    const NOBODY_KNOWS: (&str, &str) =
+        ("notifications", "was given up, and no dead letter tells an operator");
+    broken(|w| w.facts.notifications[0].status = NotificationStatus::GivenUp, &[NOBODY_KNOWS]);
+    // One of another order, and one for two notifications.
+    broken(
+        |w| {
+            let other = Key::Order(w.rejected);
+            given_up(w).about = Some(other);
+        },
+        &[NOBODY_KNOWS],
+    );
+    broken(
+        |w| {
+            given_up(w);
+            let (order, confirmed) = (w.confirmed, NotificationKind::OrderConfirmed);
+            let mut told = w.facts.notifications.iter_mut().filter(|told| told.order_id == order);
+            let told = told.find(|told| told.kind == confirmed).expect("there");
+            told.status = NotificationStatus::GivenUp;
+        },
+        &[NOBODY_KNOWS],
+    );
+    // A replay that failed in another way has overwritten why it was parked.
+    let mut world = World::new();
+    let letter = given_up(&mut world);
+    (letter.undelivered, letter.replayed) = (false, true);
+    let found = judge(&world.facts);
+    assert!(found.iter().all(|invariant| invariant.outcome == Outcome::Ok), "{found:#?}");
+}
+
+#[test]
+fn an_e_mail_is_its_notifications_whatever_channel_it_has_now() {
+    broken(
+        |w| {
+            let mailed = w.facts.notifications.iter_mut().find(|told| told.email).expect("there");
+            mailed.email = false;
+            assert!(w.facts.mails.contains_key(&format!("{}@orderly", mailed.id)));
+        },
+        &[],
     );
 }

@@ -5,7 +5,7 @@ use super::{
     world::{PARTITION, PARTITIONS, World},
 };
 use crate::verify::{
-    facts::{EventType, Log, Span, Topic},
+    facts::{EventType, Log, OrderEventKind, Span, Topic},
     report::Outcome,
 };
 
@@ -24,10 +24,11 @@ fn empty(log: &mut Log, expired_ms: i64, partitions: impl Fn(i32) -> bool) {
     }
 }
 
-/// An event that no outbox and no topic has ever held.
+/// An event that no outbox, topic and inbox has ever held.
 fn lose(world: &mut World, event_type: EventType) {
     let gone = world.facts.log.records.remove(world.record(world.confirmed, event_type));
     world.facts.outbox.retain(|row| row.event_id != Some(gone.id));
+    world.facts.inbox.retain(|row| row.id != gone.id.to_string());
 }
 
 #[test]
@@ -100,4 +101,49 @@ fn a_partition_that_has_lost_its_beginning_is_known_from_its_first_record_on() {
     assert_eq!(published.outcome, Outcome::Ok, "{published:#?}");
     let note = "1 records not checked: older than their topic's retention, in partitions that have lost their first records";
     assert_eq!(published.notes, [note]);
+}
+
+#[test]
+fn what_is_young_is_missed_however_old_its_order_is() {
+    // All of the order has expired, but for the one event.
+    let since = |w: &mut World, expired_ms| {
+        for span in w.facts.log.partitions.values_mut() {
+            *span = Span { low: 1, first_ms: None, expired_ms };
+        }
+    };
+    let young = i64::MAX - 1;
+    broken(
+        |w| {
+            since(w, young);
+            lose(w, EventType::OrderPaid);
+            let (order, paid) = (w.confirmed, OrderEventKind::PaymentSucceeded);
+            let mut events = w.facts.order_events.iter_mut();
+            let event = events.find(|event| event.order_id == order && event.kind == paid);
+            event.expect("there").occurred_ms = young;
+        },
+        &[("events-published", "missing orderly.order.v1.OrderPaid")],
+    );
+    broken(
+        |w| {
+            since(w, young);
+            lose(w, EventType::PaymentSucceeded);
+            w.payment_of(w.confirmed).updated_ms = young;
+        },
+        &[("events-published", "missing orderly.billing.v1.PaymentSucceeded")],
+    );
+    // The last version of a reservation is young, the one before it may be old.
+    broken(
+        |w| {
+            since(w, young);
+            lose(w, EventType::ShipmentScheduled);
+            w.reservation_of(w.confirmed).updated_ms = young;
+        },
+        &[("events-published", "missing orderly.inventory.v1.ShipmentScheduled")],
+    );
+    let mut world = World::new();
+    since(&mut world, young);
+    lose(&mut world, EventType::StockReserved);
+    world.reservation_of(world.confirmed).updated_ms = young;
+    let found = judge(&world.facts);
+    assert!(found.iter().all(|invariant| invariant.outcome != Outcome::Broken), "{found:#?}");
 }

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::verify::{
     facts::{
-        NotificationKind, OrderEvent, OrderEventKind, OrderStatus, PaymentLeg, Reason, ReservationState,
-        StockLeg,
+        NotificationKind, OrderEvent, OrderEventKind, OrderStatus, PaymentLeg, PaymentStatus, Reason,
+        ReservationState, StockLeg,
     },
     report::Outcome,
 };
@@ -88,4 +88,45 @@ fn whatever_an_operator_has_closed_is_the_operators() {
         w.notifications(id, &[NotificationKind::OrderCancelled]);
     });
     assert_eq!(notes(&world), ["1 order was closed by an operator, who answers for its money and its stock"]);
+}
+
+#[test]
+fn a_payment_without_an_outcome_is_named_where_an_operator_answers_for_it() {
+    let parked = View {
+        attention: Some(Reason::CompensationOverdue),
+        ..View::of(OrderStatus::NeedsAttention, StockLeg::Free, PaymentLeg::Refunding)
+    };
+    let closed = View::of(OrderStatus::Cancelled, StockLeg::Free, PaymentLeg::Settled);
+    let closed = closed.because(Reason::CancelledByOperator);
+    let undone = || {
+        let reason = Reason::CancelledByCustomer;
+        let undo = with_reason(OrderEventKind::CompensationStarted, reason);
+        vec![
+            OrderEvent { outcome: Some(OrderStatus::Cancelled), ..undo },
+            event(OrderEventKind::StockReleased),
+            with_reason(OrderEventKind::AttentionNeeded, Reason::CompensationOverdue),
+        ]
+    };
+    let mut ids = Vec::new();
+    let world = World::with(|w| {
+        let parked = View { reason: Some(Reason::CancelledByCustomer), ..parked };
+        let first = w.add_order(parked, undone(), ReservationState::Released);
+        w.facts.orders.get_mut(&first).expect("there").outcome = Some(OrderStatus::Cancelled);
+        let mut events = undone();
+        events.push(OrderEvent { closes: true, ..event(OrderEventKind::Resolved) });
+        events.push(with_reason(OrderEventKind::Cancelled, Reason::CancelledByOperator));
+        let second = w.add_order(closed, events, ReservationState::Released);
+        w.notifications(second, &[NotificationKind::OrderCancelled]);
+        for order in [first, second] {
+            let payment = w.payment_of(order);
+            (payment.status, payment.version) = (PaymentStatus::Refunding, 3);
+            ids.push(payment.id);
+        }
+    });
+    ids.sort_unstable();
+    let note = format!(
+        "2 payments have no outcome yet, and operators answer for their orders: {}, {}",
+        ids[0], ids[1]
+    );
+    assert_eq!(notes(&world)[1..2], [note]);
 }

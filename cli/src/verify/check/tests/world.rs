@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 pub(super) use self::{
     orders::{event, with_reason},
-    rows::View,
+    rows::{View, offer},
 };
 use crate::{
     platform::Database,
@@ -97,10 +97,12 @@ impl World {
             partition: record.partition,
             offset: record.offset,
             key_hash,
+            about: Some(record.key),
             identity: Some((record.source.name().to_owned(), record.id.to_string())),
             state: LetterState::Parked,
             copied: true,
             undelivered: false,
+            replayed: false,
             replaying: false,
             audited: vec!["parked".to_owned()],
         });

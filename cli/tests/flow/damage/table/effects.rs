@@ -120,6 +120,27 @@ pub fn cases(orders: &Orders) -> Vec<Case<'_>> {
             ],
         ),
         case(
+            "part of the money was never given back",
+            [sql(
+                Billing,
+                format!(
+                    "update payments set status = 'REFUNDED', version = 4, refunded_minor = 1
+                     where payment_id = '{paid_id}'"
+                ),
+            )],
+            [
+                (
+                    "events-published",
+                    format!(
+                        "order {paid} in payment-results from /orderly/billing sequence 4: missing \
+                         orderly.billing.v1.PaymentRefunded"
+                    ),
+                ),
+                ("payments", format!("{payment} is REFUNDED, its order CONFIRMED")),
+                ("payments", format!("{payment} is REFUNDED, and gave back 1 of 4999")),
+            ],
+        ),
+        case(
             "half an entry of billing's ledger is deleted",
             [sql(
                 Billing,

@@ -44,12 +44,44 @@ pub fn cases(orders: &Orders, run: PathBuf) -> Vec<Case<'_>> {
             ],
         ),
         case(
-            "a notification was given up, which is no damage",
+            "a notification was given up, and nobody is told of it",
             [sql(
                 Notification,
                 format!(
                     "update notifications set status = 'GIVEN_UP', delivered_at = null
                      where order_id = '{rejected}'"
+                ),
+            )],
+            [(
+                "notifications",
+                format!("(ORDER_REJECTED of order {rejected}): was given up, and no dead letter tells"),
+            )],
+        ),
+        case(
+            "a notification was given up, and an operator has decided so, which is no damage",
+            [sql(
+                Notification,
+                format!(
+                    "update notifications set status = 'GIVEN_UP', delivered_at = null
+                     where order_id = '{rejected}';
+                     -- With headers that leave no room for a copy in the outbox.
+                     insert into inbox.dead_letter
+                         (id, consumer, topic, partition, \"offset\", key, source, event_id, headers, state, kind)
+                     select gen_random_uuid(), consumer, topic, partition, \"offset\", '{rejected}', source, id,
+                         convert_to(repeat(' ', 900000), 'UTF8'), 'discarded', 'undelivered'
+                     from inbox.message limit 1;
+                     insert into inbox.audit (actor, action, consumer, dead_letter, reason)
+                     select 'ada', state, consumer, id, 'they have moved' from inbox.dead_letter"
+                ),
+            )],
+            [],
+        ),
+        case(
+            "an e-mail's notification went another way in the end, which is no damage",
+            [sql(
+                Notification,
+                format!(
+                    "update notifications set channel = 'LOG', email_address = null where order_id = '{rejected}'"
                 ),
             )],
             [],
@@ -119,6 +151,19 @@ pub fn cases(orders: &Orders, run: PathBuf) -> Vec<Case<'_>> {
                 ("order-history", "payment is SETTLED, its events say TAKEN".into()),
                 ("order-history", "outcome is REJECTED, its events say none".into()),
             ],
+        ),
+        case(
+            "the view says other items",
+            [sql(
+                Order,
+                format!(
+                    "update orders set items = jsonb_set(items, '{{0,quantity}}', '2') where order_id = '{paid}'"
+                ),
+            )],
+            [(
+                "order-history",
+                format!("order {paid}: items is 2 gaming-mouse, its events say 1 gaming-mouse"),
+            )],
         ),
         case(
             "a deadline has passed, and nobody has done anything about it",

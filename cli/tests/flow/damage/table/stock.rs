@@ -1,6 +1,6 @@
 //! Units, reservations, shipments and the catalogue.
 
-use cli::platform::Database::Inventory;
+use cli::platform::Database::{Inventory, Order};
 use uuid::Uuid;
 
 use super::{Case, case, sql};
@@ -83,12 +83,53 @@ pub fn cases(orders: &Orders) -> Vec<Case<'_>> {
         case(
             "a version of a product was never announced",
             [sql(Inventory, "update products set version = version + 1 where product_id = 'gaming-mouse'")],
-            [(
-                "events-published",
-                "product gaming-mouse in product-events from /orderly/inventory sequence 2: missing \
+            [
+                (
+                    "events-published",
+                    "product gaming-mouse in product-events from /orderly/inventory sequence 2: missing \
                  orderly.inventory.v1.ProductUpserted"
-                    .into(),
+                        .into(),
+                ),
+                (
+                    "stock",
+                    "product gaming-mouse: the order service knows version 1 at EUR 4999, inventory".into(),
+                ),
+            ],
+        ),
+        case(
+            "customers are offered another price, and a product that nobody has",
+            [
+                sql(Order, "update products set price_minor = 1 where product_id = 'gaming-mouse'"),
+                sql(
+                    Order,
+                    "insert into products (product_id, name, version, currency, price_minor, archived)
+                     values ('unicorn', 'Unicorn', 1, 'EUR', 1, false)",
+                ),
+            ],
+            [
+                (
+                    "stock",
+                    "product gaming-mouse: the order service knows version 1 at EUR 1, inventory has".into(),
+                ),
+                ("stock", "product unicorn: the order service knows it, and inventory does not".into()),
+            ],
+        ),
+        case(
+            "the order service has never heard of a product",
+            [sql(Order, "delete from products where product_id = 'gaming-mouse'")],
+            [("stock", "product gaming-mouse: the order service does not know it".into())],
+        ),
+        case(
+            "two orders have one shipment",
+            [sql(
+                Inventory,
+                format!(
+                    "alter table reservations drop constraint reservations_shipment_id_key;
+                     update reservations set shipment_id = paid.shipment_id from reservations as paid
+                     where reservations.order_id = '{rejected}' and paid.order_id = '{paid}'"
+                ),
             )],
+            [("stock", ", as order ".into())],
         ),
     ]
 }

@@ -16,3 +16,13 @@ select 'publication ' || pubname
 from pg_publication_rel
 join pg_publication as publication on publication.oid = prpubid
 where prrelid = 'orders'::regclass
+union all
+select 'option ' || option
+from pg_class as live
+join pg_class as has_options on has_options.oid in (live.oid, live.reltoastrelid)
+cross join unnest(has_options.reloptions) as option
+where live.oid = 'orders'::regclass
+union all
+select 'replica identity' from pg_class where oid = 'orders'::regclass and relreplident <> 'd'
+union all
+select 'row level security' from pg_class where oid = 'orders'::regclass and (relrowsecurity or relforcerowsecurity)

@@ -22,6 +22,7 @@ pub(in crate::verify) fn event(kind: OrderEventKind) -> OrderEvent {
         order_id: Uuid::nil(),
         version: 0,
         kind,
+        occurred_ms: 0,
         before_stock: false,
         reason: None,
         outcome: None,
@@ -134,5 +135,21 @@ impl World {
         self.payment(id, PaymentStatus::Succeeded, 2, true);
         self.notifications(id, &[PaymentReceipt, OrderConfirmed]);
         id
+    }
+
+    /// An order from before there was stock, for which some was reserved nevertheless.
+    pub(in crate::verify) fn add_order_without_stock(
+        &mut self,
+        view: View,
+        events: Vec<OrderEvent>,
+        state: ReservationState,
+    ) {
+        let id = super::order_id();
+        self.order(id, view, events);
+        let mut placed = self.facts.order_events.iter_mut().filter(|event| event.order_id == id);
+        placed.find_map(|event| event.placed.as_mut()).expect("it was placed").reserves_stock = false;
+        self.reservation(id, state, 1, None);
+        self.payment(id, PaymentStatus::Succeeded, 2, true);
+        self.notifications(id, &[PaymentReceipt, OrderConfirmed]);
     }
 }

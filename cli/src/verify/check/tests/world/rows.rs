@@ -6,13 +6,18 @@ use uuid::Uuid;
 
 use super::World;
 use crate::verify::facts::{
-    Acked, AckedOrder, Basket, Listed, Money, Notification, NotificationKind, NotificationStatus, Order,
-    OrderEvent, OrderEventKind, OrderStatus, Payment, PaymentLeg, PaymentStatus, Placed, Posting, Product,
-    ProviderLines, Reason, Reservation, ReservationState, StockLeg,
+    Acked, AckedOrder, Basket, Listed, Money, Notification, NotificationKind, NotificationStatus, Offer,
+    Order, OrderEvent, OrderEventKind, OrderStatus, Payment, PaymentLeg, PaymentStatus, Placed, Posting,
+    Product, ProviderLines, Reason, Reservation, ReservationState, StockLeg, millis_of,
 };
 
 /// Units of the product that were counted in.
 const COUNTED: i64 = 100;
+
+/// A version of any product.
+pub(in crate::verify) fn offer(version: i32) -> Offer {
+    Offer { version, price: Money { currency: "EUR".to_owned(), minor: 4999 }, archived: false }
+}
 
 /// What a row of `orders` is to say.
 #[derive(Clone, Copy)]
@@ -37,7 +42,9 @@ impl View {
 
 impl World {
     pub(super) fn list_product(&mut self) {
-        let listed = Some(Listed { version: 2, created_ms: 1, announced_ms: 2 });
+        let offer = offer(2);
+        self.facts.offers.insert(Arc::clone(&self.product), offer.clone());
+        let listed = Some(Listed { offer, created_ms: 1, announced_ms: 2 });
         let product = Product { listed, available: COUNTED, counted: COUNTED, ..Product::default() };
         self.facts.products.insert(Arc::clone(&self.product), product);
     }
@@ -55,7 +62,13 @@ impl World {
         let count = i32::try_from(events.len()).expect("few");
         for (event, version) in events.into_iter().zip(1..) {
             let placed = (event.kind == OrderEventKind::Placed).then(|| Box::new(placed.clone()));
-            self.facts.order_events.push(OrderEvent { order_id: id, version, placed, ..event });
+            self.facts.order_events.push(OrderEvent {
+                order_id: id,
+                version,
+                occurred_ms: millis_of(id),
+                placed,
+                ..event
+            });
         }
         self.facts.acked.orders.push(AckedOrder {
             run: "first".into(),
@@ -73,6 +86,7 @@ impl World {
             version: count,
             reason,
             attention,
+            items: self.one(),
             total,
             payment_id,
             request_id: Some(request_id),
@@ -104,7 +118,14 @@ impl World {
             ReservationState::Committed => product.available -= 1,
             ReservationState::Rejected | ReservationState::Released => {}
         }
-        self.facts.reservations.push(Reservation { order_id, version, state, items, shipment });
+        self.facts.reservations.push(Reservation {
+            order_id,
+            version,
+            state,
+            items,
+            shipment,
+            updated_ms: millis_of(order_id),
+        });
     }
 
     pub(super) fn payment(&mut self, order_id: Uuid, status: PaymentStatus, version: i32, taken: bool) {
@@ -123,6 +144,7 @@ impl World {
             version,
             reference: reference.clone(),
             refunded_minor: if refunded { amount.minor } else { 0 },
+            updated_ms: millis_of(order_id),
         });
         let mut lines = ProviderLines::default();
         for refund in [false, true].into_iter().take(usize::from(taken) + usize::from(refunded)) {
