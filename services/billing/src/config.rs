@@ -29,7 +29,7 @@ pub struct Config {
     #[arg(long, env = "ORDERLY_PROVIDER_TIMEOUT", default_value = "5s", value_parser = provider_timeout)]
     pub provider_timeout: Duration,
     /// How many calls to the provider are in flight at most.
-    #[arg(long, env = "ORDERLY_PROVIDER_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, env = "ORDERLY_PROVIDER_CONCURRENCY", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub provider_concurrency: u16,
 }
 
