@@ -92,12 +92,12 @@ impl Orders {
     pub async fn pass_deadlines(&self, horizon: OffsetDateTime, limit: i64) -> Result<usize, Error> {
         let mut work = UnitOfWork::begin(&self.pool).await?;
         let overdue = store::lock_overdue(&mut work, horizon, limit).await?;
-        match self.pass(work, &overdue).await {
+        match self.pass(work, &overdue, horizon).await {
             Err(error) if overdue.len() > 1 && !is_gone(&error) => {
                 let mut changed = 0;
                 for order_id in overdue {
                     let work = UnitOfWork::begin(&self.pool).await?;
-                    match self.pass(work, &[order_id]).await {
+                    match self.pass(work, &[order_id], horizon).await {
                         Ok(passed) => changed += passed,
                         Err(error) => tracing::error!(%order_id, %error, "a deadline cannot pass"),
                     }
@@ -108,10 +108,20 @@ impl Orders {
         }
     }
 
-    async fn pass(&self, mut work: UnitOfWork, overdue: &[Uuid]) -> Result<usize, Error> {
+    async fn pass(
+        &self,
+        mut work: UnitOfWork,
+        overdue: &[Uuid],
+        horizon: OffsetDateTime,
+    ) -> Result<usize, Error> {
         let mut orders = Locked::lock(&mut work, overdue, self.deadlines).await?;
         let (mut told, mut changed) = (Vec::new(), 0);
         for order_id in overdue {
+            let deadline = orders.get(*order_id).and_then(|stored| stored.deadline);
+            if deadline.is_none_or(|deadline| deadline > horizon) {
+                // An answer was faster.
+                continue;
+            }
             let (stored, events) = orders.apply(*order_id, Command::DeadlinePassed)?;
             let (status, waits_for) = (stored.order.status, stored.order.waits_for());
             tracing::warn!(%order_id, ?status, ?waits_for, "a deadline has passed");

@@ -230,3 +230,21 @@ async fn the_next_deadline_is_the_earliest_of_those_that_wait() -> anyhow::Resul
     assert_eq!(scene.count(index).await?, 1);
     Ok(())
 }
+
+#[tokio::test]
+async fn an_order_that_cannot_be_read_does_not_keep_the_others() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let (broken, good) = (scene.place().await?, scene.place().await?);
+    for order_id in [broken, good] {
+        let_it_be_late(&scene, order_id).await?;
+    }
+    sqlx::query("update orders set items = '{}' where order_id = $1")
+        .bind(broken)
+        .execute(&scene.superuser)
+        .await?;
+    publish(&scene).await?;
+    assert_eq!(look(&scene).await?, 1);
+    assert_eq!(scene.history(good).await?, ["OrderPlaced", "CompensationStarted"]);
+    assert_eq!(look(&scene).await?, 0);
+    Ok(())
+}
