@@ -93,7 +93,7 @@ impl Orders {
         let mut work = UnitOfWork::begin(&self.pool).await?;
         let overdue = store::lock_overdue(&mut work, horizon, limit).await?;
         match self.pass(work, &overdue, horizon).await {
-            Err(error) if overdue.len() > 1 && !is_gone(&error) => {
+            Err(error) if !is_gone(&error) => {
                 let mut changed = 0;
                 for order_id in overdue {
                     let work = UnitOfWork::begin(&self.pool).await?;
