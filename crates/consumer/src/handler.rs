@@ -30,6 +30,16 @@ pub trait Handler: Send + Sync + 'static {
         connection: &mut PgConnection,
         messages: &[&Message],
     ) -> impl Future<Output = Result<Vec<outbox::Event>, HandleError>> + Send {
+        self.handle_each(connection, messages)
+    }
+
+    /// [`Handler::handle`] for one record after the other, each in its own span: where [`Handler::handle_all`] cannot do
+    /// better.
+    fn handle_each(
+        &self,
+        connection: &mut PgConnection,
+        messages: &[&Message],
+    ) -> impl Future<Output = Result<Vec<outbox::Event>, HandleError>> + Send {
         async move {
             let mut events = Vec::new();
             for message in messages {

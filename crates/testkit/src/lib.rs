@@ -7,6 +7,8 @@
 mod database;
 mod dedicated;
 mod platform;
+mod purity;
+pub mod rights;
 mod servers;
 mod statements;
 mod topics;
@@ -15,6 +17,7 @@ mod until;
 pub use database::Database;
 pub use dedicated::Dedicated;
 pub use platform::{Part, Platform, Services, Worker};
+pub use purity::check_purity;
 pub use servers::{Servers, servers};
 pub use statements::check_statements;
 pub use topics::TOPICS;

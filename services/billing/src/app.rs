@@ -183,12 +183,8 @@ impl Ledger {
         if self.changed.is_empty() {
             return Ok(());
         }
-        let entries: Vec<(&Payment, Vec<Posting>)> =
-            self.entries.iter().map(|(payment, postings)| (payment, postings.clone())).collect();
-        store::post(connection, &entries).await?;
-        let changed: Vec<(i32, &Payment)> =
-            self.changed.iter().map(|(before, payment)| (*before, payment)).collect();
-        store::save(connection, &changed).await
+        store::post(connection, &self.entries).await?;
+        store::save(connection, &self.changed).await
     }
 }
 

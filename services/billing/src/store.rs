@@ -72,8 +72,8 @@ pub async fn insert(
 }
 
 /// Writes the next versions of locked payments, each over the version that is stored.
-pub async fn save(connection: &mut PgConnection, changed: &[(i32, &Payment)]) -> Result<(), sqlx::Error> {
-    fn column<'p, T>(changed: &[(i32, &'p Payment)], value: impl Fn(&'p Payment) -> T) -> Vec<T> {
+pub async fn save(connection: &mut PgConnection, changed: &[(i32, Payment)]) -> Result<(), sqlx::Error> {
+    fn column<'p, T>(changed: &'p [(i32, Payment)], value: impl Fn(&'p Payment) -> T) -> Vec<T> {
         changed.iter().map(|(_, payment)| value(payment)).collect()
     }
     let before: Vec<i32> = changed.iter().map(|(before, _)| *before).collect();
@@ -94,13 +94,13 @@ pub async fn save(connection: &mut PgConnection, changed: &[(i32, &Payment)]) ->
 /// Books entries, each the postings of one change of a payment; nothing where there are none.
 pub async fn post(
     connection: &mut PgConnection,
-    entries: &[(&Payment, Vec<Posting>)],
+    entries: &[(Payment, Vec<Posting>)],
 ) -> Result<(), sqlx::Error> {
     let entry_ids: Vec<Uuid> = entries.iter().map(|_| Uuid::now_v7()).collect();
     let lines: Vec<(&Uuid, &Payment, &Posting)> = entry_ids
         .iter()
         .zip(entries)
-        .flat_map(|(id, (payment, postings))| postings.iter().map(move |posting| (id, *payment, posting)))
+        .flat_map(|(id, (payment, postings))| postings.iter().map(move |posting| (id, payment, posting)))
         .collect();
     if lines.is_empty() {
         return Ok(());

@@ -9,7 +9,6 @@ use outbox::Event;
 use proto::inventory::v1::{CommitStock, ReleaseStock, ReserveStock};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
-use tracing::Instrument as _;
 use uuid::Uuid;
 
 use self::{answer::tell, request::Request};
@@ -65,11 +64,7 @@ impl Handler for StockRequests {
         {
             return Ok(events);
         }
-        let mut events = Vec::with_capacity(messages.len());
-        for message in messages {
-            events.extend(self.handle(connection, message).instrument(message.span()).await?);
-        }
-        Ok(events)
+        self.handle_each(connection, messages).await
     }
 }
 

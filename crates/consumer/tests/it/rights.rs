@@ -2,18 +2,9 @@
 
 use std::path::Path;
 
-use sqlx::AssertSqlSafe;
+use testkit::rights::refused;
 
 use crate::scene::Scene;
-
-async fn refused(pool: &sqlx::PgPool, statements: &[&'static str]) -> anyhow::Result<()> {
-    for sql in statements {
-        let error = sqlx::raw_sql(AssertSqlSafe(*sql)).execute(pool).await.expect_err(sql);
-        let code = error.as_database_error().and_then(|error| error.code());
-        assert_eq!(code.as_deref(), Some("42501"), "{sql}: {error}");
-    }
-    Ok(())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn worker_and_operator_may_do_their_work_and_no_more() -> anyhow::Result<()> {

@@ -1,32 +1,10 @@
 //! Each role of the inventory database may do its work and nothing else.
 
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::PgPool;
+use testkit::rights::{allowed, refused};
 use uuid::Uuid;
 
 use crate::scene::{Ask, Scene, item};
-
-const REFUSED: &str = "42501";
-
-/// Runs each statement in a transaction that is rolled back.
-async fn allowed(pool: &PgPool, statements: &[&str]) -> anyhow::Result<()> {
-    for sql in statements {
-        let mut transaction = pool.begin().await?;
-        let done = sqlx::raw_sql(AssertSqlSafe(*sql)).execute(&mut *transaction).await;
-        assert!(done.is_ok(), "{sql}: {done:?}");
-    }
-    Ok(())
-}
-
-/// Runs each statement and wants the same refusal for all.
-async fn refused(pool: &PgPool, statements: &[&str]) -> anyhow::Result<()> {
-    for sql in statements {
-        let mut transaction = pool.begin().await?;
-        let error = sqlx::raw_sql(AssertSqlSafe(*sql)).execute(&mut *transaction).await.expect_err(sql);
-        let code = error.as_database_error().and_then(|error| error.code());
-        assert_eq!(code.as_deref(), Some(REFUSED), "{sql}: {error}");
-    }
-    Ok(())
-}
 
 async fn filled() -> anyhow::Result<Scene> {
     let scene = Scene::set().await?;
