@@ -59,8 +59,8 @@ impl Outbox {
             self.heartbeat.beat();
             let began = Instant::now();
             let ended = self.session(&mut mine).await;
-            self.metrics.up.set(0);
-            self.metrics.epoch.set(0);
+            self.metrics.up.set(0.0);
+            self.metrics.epoch.set(0.0);
             match ended {
                 Ok(()) => break,
                 Err(Stop::Producer(reason)) => return Err(ProducerFailed(reason)),
@@ -93,13 +93,13 @@ impl Outbox {
                 Err(seen) => watch = Some(seen),
             }
             self.heartbeat.beat();
-            self.metrics.up.set(1);
+            self.metrics.up.set(1.0);
             self.state.set(Phase::Standby, "standing by: the lease is held");
             let _ = timeout(LOOK, self.shutdown.cancelled()).await;
         };
         *mine = Some(lease.owner);
-        self.metrics.up.set(1);
-        self.metrics.epoch.set(lease.epoch);
+        self.metrics.up.set(1.0);
+        self.metrics.epoch.set(lease.epoch as f64);
         self.state.set(Phase::Publishing, "publishing");
         Owner::new(self, session, lease, position).publish().await
     }

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use prometheus_client::metrics::counter::Counter;
+use telemetry::Counter;
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -188,7 +188,7 @@ impl<'o> Owner<'o> {
             }
             self.waits_since = None;
             self.outbox.metrics.oldest.set(0.0);
-            self.outbox.metrics.unpublished.set(0);
+            self.outbox.metrics.unpublished.set(0.0);
             self.outbox.state.set(Phase::Publishing, self.words());
         }
         let answers = self.flight.answers();
@@ -275,7 +275,7 @@ impl<'o> Owner<'o> {
         }
         self.waits_since = page.rows.get(given.rows).map(|row| row.created_at);
         let behind = self.flight.rows() + page.behind;
-        self.outbox.metrics.unpublished.set(i64::try_from(behind).unwrap_or(i64::MAX));
+        self.outbox.metrics.unpublished.set_count(behind);
         given.stopped
     }
 

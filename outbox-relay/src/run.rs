@@ -23,7 +23,7 @@ pub async fn run(config: &Config, version: &'static str) -> anyhow::Result<()> {
         TcpListener::bind(config.admin).await.with_context(|| format!("listen on {}", config.admin))?;
     let producer = Producer::new(config).context("Kafka's client cannot be configured")?;
     let all_metrics = telemetry::Metrics::new();
-    let metrics = all_metrics.register(Metrics::register);
+    let metrics = Metrics::register(&all_metrics);
 
     let (changed, mut states, mut heartbeats, mut outboxes) =
         (Arc::default(), Vec::new(), Vec::new(), JoinSet::new());

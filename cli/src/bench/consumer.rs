@@ -166,14 +166,15 @@ async fn measure(
     servers.checkpoint().await?;
 
     let (shutdown, registry) = (CancellationToken::new(), telemetry::Metrics::new());
+    let subscription = Subscription { group: "bench", topics: TOPICS, limits };
     let consumer = Consumer {
-        subscription: Subscription { group: "bench", topics: TOPICS, limits },
+        subscription,
         kafka: KafkaArgs { kafka: servers.kafka().to_owned(), prefix },
         pool: servers.pool(ROLES.app, &database, 4).await?,
         handler: Effects { events: args.events },
         after_commit: Arc::new(Notify::new()),
         heartbeat: Arc::new(Heartbeat::new("bench")),
-        metrics: registry.register(Metrics::register),
+        metrics: Metrics::register(&registry, &subscription),
         version: env!("CARGO_PKG_VERSION"),
     };
     let (postgres, broker) = servers.processes()?;

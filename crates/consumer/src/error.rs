@@ -45,6 +45,9 @@ pub(crate) struct Failure {
 }
 
 impl Kind {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Poison, Self::Bug, Self::Config, Self::TooOld, Self::Clock, Self::Undelivered];
+
     /// As in `inbox.dead_letter.kind` and in the header `dlq-error-kind`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -143,8 +143,8 @@ impl Message {
             messaging.kafka.offset = self.offset,
             messaging.message.id = %self.id,
         );
-        let context = (self.headers.text("traceparent"), self.headers.text("tracestate"));
-        telemetry::propagation::set_parent(&span, context.0, context.1);
+        let sent = telemetry::propagation::read(self.headers.text("traceparent"), self.headers.text("tracestate"));
+        telemetry::span::set_parent(&span, sent.as_ref());
         span
     }
 

@@ -1,118 +1,81 @@
-//! What a consumer counts.
+//! What a consumer counts. Names and meanings are in [`telemetry::catalogue::consumer`].
 
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::Registry,
-};
+use telemetry::{Counter, Counters, Gauge, Gauges, Histogram, Histograms, catalogue::consumer::*};
 
-use crate::Kind;
-
-/// Labels by logical topic.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct TopicLabels {
-    topic: String,
-}
-
-/// Labels of what became a dead letter.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct DeadLetterLabels {
-    topic: String,
-    kind: &'static str,
-}
+use crate::{Kind, Subscription};
 
 /// The metrics of one consumer, cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    records: Family<TopicLabels, Counter>,
-    repeats: Family<TopicLabels, Counter>,
-    dead_letters: Family<DeadLetterLabels, Counter>,
-    held: Family<TopicLabels, Counter>,
-    replayed: Family<TopicLabels, Counter>,
+    group: &'static str,
+    records: Counters<2>,
+    repeats: Counters<2>,
+    dead_letters: Counters<3>,
+    held: Counters<2>,
+    replayed: Counters<2>,
+    pub(crate) delivery: Histograms<2>,
     pub(crate) batch_seconds: Histogram,
+    pub(crate) batch_records: Histogram,
     pub(crate) failures: Counter,
     pub(crate) blocked: Gauge,
+    pub(crate) assigned: Gauges<2>,
+    pub(crate) open_dead_letters: Gauges<2>,
+    pub(crate) held_keys: Gauges<2>,
 }
 
 impl Metrics {
-    /// Registers them; once per process.
-    pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            records: Family::default(),
-            repeats: Family::default(),
-            dead_letters: Family::default(),
-            held: Family::default(),
-            replayed: Family::default(),
-            // 1 ms to about 16 s.
-            batch_seconds: Histogram::new((0..15).map(|power| 0.001 * f64::from(1 << power))),
-            failures: Counter::default(),
-            blocked: Gauge::default(),
+    /// Registers those of the member of this group; once per process.
+    pub fn register(metrics: &telemetry::Metrics, subscription: &Subscription) -> Self {
+        let group = subscription.group;
+        let registered = Self {
+            group,
+            records: metrics.counters(&RECORDS),
+            repeats: metrics.counters(&REPEATS),
+            dead_letters: metrics.counters(&DEAD_LETTERS),
+            held: metrics.counters(&HELD_RECORDS),
+            replayed: metrics.counters(&REPLAYED_RECORDS),
+            delivery: metrics.histograms(&DELIVERY_DURATION),
+            batch_seconds: metrics.histograms(&BATCH_DURATION).with([group]),
+            batch_records: metrics.histograms(&BATCH_RECORDS).with([group]),
+            failures: metrics.counters(&BATCH_FAILURES).with([group]),
+            blocked: metrics.gauges(&BLOCKED_PARTITIONS).with([group]),
+            assigned: metrics.gauges(&ASSIGNED_PARTITIONS),
+            open_dead_letters: metrics.gauges(&OPEN_DEAD_LETTERS),
+            held_keys: metrics.gauges(&HELD_KEYS),
         };
-        registry.register("consumer_records", "Records that took effect", metrics.records.clone());
-        registry.register(
-            "consumer_repeats",
-            "Records dropped as repeats by the inbox",
-            metrics.repeats.clone(),
-        );
-        registry.register(
-            "consumer_dead_letters",
-            "Records that failed and became dead letters",
-            metrics.dead_letters.clone(),
-        );
-        registry.register(
-            "consumer_held_records",
-            "Records that were put behind a dead letter of their key",
-            metrics.held.clone(),
-        );
-        registry.register(
-            "consumer_replayed_records",
-            "Dead letters, and records behind them, that took effect",
-            metrics.replayed.clone(),
-        );
-        registry.register(
-            "consumer_batch_seconds",
-            "Time of a batch, from its first record to the committed transaction",
-            metrics.batch_seconds.clone(),
-        );
-        registry.register(
-            "consumer_batch_failures",
-            "Batches rolled back to be run again",
-            metrics.failures.clone(),
-        );
-        registry.register(
-            "consumer_blocked_partitions",
-            "Partitions that wait for a record that can be neither processed nor parked",
-            metrics.blocked.clone(),
-        );
-        metrics
+        // All there from the start, so that the first record is an increase.
+        for topic in subscription.topics {
+            for counters in [&registered.records, &registered.repeats, &registered.held, &registered.replayed] {
+                counters.with([group, topic.name]);
+            }
+            for kind in Kind::ALL {
+                registered.dead_letters.with([group, topic.name, kind.as_str()]);
+            }
+            registered.delivery.with([group, topic.name]);
+            for gauges in [&registered.assigned, &registered.open_dead_letters, &registered.held_keys] {
+                gauges.with([group, topic.name]);
+            }
+        }
+        registered
     }
 
     pub(crate) fn took_effect(&self, topic: &str) {
-        self.records.get_or_create(&labels(topic)).inc();
+        self.records.with([self.group, topic]).inc();
     }
 
     pub(crate) fn repeated(&self, topic: &str) {
-        self.repeats.get_or_create(&labels(topic)).inc();
+        self.repeats.with([self.group, topic]).inc();
     }
 
     pub(crate) fn replayed(&self, topic: &str) {
-        self.replayed.get_or_create(&labels(topic)).inc();
+        self.replayed.with([self.group, topic]).inc();
     }
 
     /// With the kind of what failed, without one what waits behind it.
     pub(crate) fn parked(&self, topic: &str, kind: Option<Kind>) {
         match kind {
-            Some(kind) => {
-                let labels = DeadLetterLabels { topic: topic.to_owned(), kind: kind.as_str() };
-                self.dead_letters.get_or_create(&labels).inc();
-            }
-            None => {
-                self.held.get_or_create(&labels(topic)).inc();
-            }
+            Some(kind) => self.dead_letters.with([self.group, topic, kind.as_str()]).inc(),
+            None => self.held.with([self.group, topic]).inc(),
         }
     }
-}
-
-fn labels(topic: &str) -> TopicLabels {
-    TopicLabels { topic: topic.to_owned() }
 }

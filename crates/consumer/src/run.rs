@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use prometheus_client::registry::Registry;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use sqlx::PgPool;
 use telemetry::Heartbeat;
@@ -44,13 +43,13 @@ impl<H: Handler> Consumer<H> {
     /// A consumer that nobody watches: set `heartbeat`, `metrics` and `version` where somebody does.
     pub fn new(subscription: Subscription, kafka: KafkaArgs, pool: PgPool, handler: H) -> Self {
         Self {
+            metrics: Metrics::register(&telemetry::Metrics::new(), &subscription),
             subscription,
             kafka,
             pool,
             handler,
             after_commit: Arc::default(),
             heartbeat: Arc::new(Heartbeat::new("consumer")),
-            metrics: Metrics::register(&mut Registry::default()),
             version: "",
         }
     }

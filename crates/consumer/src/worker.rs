@@ -319,7 +319,7 @@ impl<'c, H: Handler> Worker<'c, H> {
 
     /// Shows what keeps records waiting.
     fn tell(&self, trouble: Option<String>) {
-        self.consumer.metrics.blocked.set(self.buffer.blocked().len() as i64);
+        self.consumer.metrics.blocked.set_count(self.buffer.blocked().len());
         self.consumer.heartbeat.set_trouble(trouble.or_else(|| self.buffer.trouble()));
     }
 

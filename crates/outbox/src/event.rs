@@ -1,8 +1,9 @@
 //! One event as it is stored and published: CloudEvents 1.0 in Kafka's binary mode.
 
-use std::{borrow::Cow, fmt::Display};
+use std::{borrow::Cow, fmt::Display, time::SystemTime};
 
 use prost::{Message, Name};
+use telemetry::{KeyValue, SpanContext, SpanKind, propagation, span::Finished};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
@@ -50,7 +51,8 @@ impl Source {
 
     /// An event of the aggregate with this id, keyed by it, caused by its `sequence`-th event.
     ///
-    /// At most one event per topic and sequence. The trace context of the current span goes along.
+    /// At most one event per topic and sequence. Its creation is a span, child of the current one, and goes along as the
+    /// record's trace context: <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/#creation-context>.
     pub fn event<M: Message + Name>(
         &self,
         topic: &'static str,
@@ -71,7 +73,8 @@ impl Source {
         headers.push_text("ce_subject", subject.as_str());
         headers.push_text("ce_sequence", sequence.to_string());
         headers.push_text("content-type", "application/protobuf");
-        for (name, value) in telemetry::propagation::current() {
+        let created = created(topic, &id, &subject);
+        for (name, value) in telemetry::propagation::write(&created) {
             headers.push_text(name, value);
         }
         Event {
@@ -85,6 +88,33 @@ impl Source {
             partition: None,
         }
     }
+}
+
+/// The creation context of an event: what others do with it leads back here.
+fn created(topic: &'static str, id: &Uuid, key: &str) -> SpanContext {
+    let parent = propagation::current();
+    if !parent.is_sampled() {
+        return parent;
+    }
+    let now = SystemTime::now();
+    Finished {
+        name: format!("create {topic}").into(),
+        kind: SpanKind::Producer,
+        parent: &parent,
+        links: &[],
+        start: now,
+        end: now,
+        attributes: vec![
+            KeyValue::new("messaging.system", "kafka"),
+            KeyValue::new("messaging.operation.name", "create"),
+            KeyValue::new("messaging.operation.type", "create"),
+            KeyValue::new("messaging.destination.name", topic),
+            KeyValue::new("messaging.message.id", id.to_string()),
+            KeyValue::new("messaging.kafka.message.key", key.to_owned()),
+        ],
+        error: None,
+    }
+    .record()
 }
 
 #[cfg(test)]

@@ -114,6 +114,7 @@ fn span<B>(request: &tonic::codegen::http::Request<B>) -> Span {
         rpc.method = method,
     );
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    telemetry::propagation::set_parent(&span, header("traceparent"), header("tracestate"));
+    let caller = telemetry::propagation::read(header("traceparent"), header("tracestate"));
+    telemetry::span::set_parent(&span, caller.as_ref());
     span
 }

@@ -1,17 +1,42 @@
-//! One registry a process, in the two formats that Prometheus reads.
+//! One registry a process, in the two formats that Prometheus reads. What can be registered is in the catalogue.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
-};
+mod instruments;
+mod process;
+mod text_format;
 
-use prometheus_client::{
-    encoding::text::encode,
-    metrics::gauge::ConstGauge,
-    registry::{Registry, Unit},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// The process's metrics; clones share one registry.
+use prometheus_client::{encoding::text::encode, registry::Registry};
+
+pub use instruments::{Counted, Counter, Counters, Gauge, Gauges, Histogram, Histograms};
+
+use crate::catalogue;
+
+/// One metric of the catalogue; `L` are the names of its labels.
+#[derive(Clone, Copy, Debug)]
+pub struct Definition<L> {
+    /// As it is scraped, with unit and `_total`; of a histogram without `_bucket`.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// In the order in which values are given.
+    pub labels: L,
+    /// What it says, without a full stop.
+    pub help: &'static str,
+}
+
+/// The type of a metric.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Only grows; 0 when the process starts.
+    Counter,
+    /// A value of now.
+    Gauge,
+    /// Observations by upper bounds.
+    Histogram(&'static [f64]),
+}
+
+/// The process's metrics; clones share one registry. Registering a metric twice is a bug, and shows in `/metrics`.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics(Arc<Mutex<Registry>>);
 
@@ -21,137 +46,93 @@ impl Metrics {
         Self::default()
     }
 
-    /// Gives the registry to whoever registers metrics, and returns what that makes.
-    pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
-        register(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// A counter without labels, 0 from the start.
+    pub fn counter(&self, definition: &Definition<[&'static str; 0]>) -> Counter {
+        self.counters(definition).with([])
     }
 
-    /// Adds what every process has: when it started and what it is. Once a process.
+    /// A gauge without labels, 0 from the start.
+    pub fn gauge(&self, definition: &Definition<[&'static str; 0]>) -> Gauge {
+        self.gauges(definition).with([])
+    }
+
+    /// Counters by labels.
+    pub fn counters<const N: usize>(&self, definition: &Definition<[&'static str; N]>) -> Counters<N> {
+        let counters = Counters::new(definition.labels);
+        self.with(|registry| counters.register(registry, definition));
+        counters
+    }
+
+    /// Gauges by labels.
+    pub fn gauges<const N: usize>(&self, definition: &Definition<[&'static str; N]>) -> Gauges<N> {
+        let gauges = Gauges::new(definition.labels);
+        self.with(|registry| gauges.register(registry, definition));
+        gauges
+    }
+
+    /// Histograms by labels.
+    pub fn histograms<const N: usize>(
+        &self,
+        definition: &Definition<[&'static str; N]>,
+    ) -> Histograms<N> {
+        let histograms = Histograms::new(definition);
+        self.with(|registry| histograms.register(registry, definition));
+        histograms
+    }
+
+    /// Adds what every process has: what it is, and what it and its runtime use. Once a process, in a tokio runtime.
     pub fn describe(&self, name: &'static str, version: &'static str) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.register(|registry| {
-            registry.register_with_unit(
-                "process_start_time",
-                "When the process started, since the epoch",
-                Unit::Seconds,
-                ConstGauge::new(now.as_secs_f64()),
-            );
-            let labels = [("service".into(), name.into()), ("version".into(), version.into())];
-            registry.sub_registry_with_labels(labels.into_iter()).register(
-                "orderly_build_info",
-                "1, with what is running",
-                ConstGauge::new(1_i64),
-            );
-        });
+        self.gauges(&catalogue::process::BUILD).with([name, version]).set(1.0);
+        self.with(process::register);
     }
 
-    /// OpenMetrics 1.0 text.
+    /// OpenMetrics 1.0 text, with exemplars.
     pub fn openmetrics(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail; a metric that encodes itself wrongly would cut the text.
-        let _ = encode(&mut text, &self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let _ = self.with(|registry| encode(&mut text, registry));
         text
     }
 
     /// Prometheus text format 0.0.4.
     pub fn text(&self) -> String {
-        to_text_format(&self.openmetrics())
+        text_format::from_openmetrics(&self.openmetrics())
     }
-}
 
-/// OpenMetrics as text format 0.0.4: counters are typed by their sample's name, units, exemplars and the end mark go.
-fn to_text_format(openmetrics: &str) -> String {
-    let mut counters = Vec::new();
-    for line in openmetrics.lines() {
-        if let Some(name) = line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" counter")) {
-            counters.push(name);
-        }
+    fn with<T>(&self, work: impl FnOnce(&mut Registry) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
-    let mut text = String::with_capacity(openmetrics.len());
-    for line in openmetrics.lines() {
-        if line == "# EOF" || line.starts_with("# UNIT ") {
-            continue;
-        }
-        match comment(line) {
-            Some((keyword, name, rest)) if counters.contains(&name) => {
-                text.push_str(&format!("# {keyword} {name}_total {rest}"));
-            }
-            Some(_) => text.push_str(line),
-            None => text.push_str(without_exemplar(line)),
-        }
-        text.push('\n');
-    }
-    text
-}
-
-/// The parts of a `# HELP` or `# TYPE` line.
-fn comment(line: &str) -> Option<(&str, &str, &str)> {
-    let (keyword, rest) = line.strip_prefix("# ")?.split_once(' ')?;
-    let (name, rest) = rest.split_once(' ')?;
-    Some((keyword, name, rest))
-}
-
-/// A sample up to its exemplar, which begins with the first hash outside the quotes of a label.
-fn without_exemplar(sample: &str) -> &str {
-    let (mut quoted, mut escaped) = (false, false);
-    let exemplar = sample.bytes().position(|byte| {
-        if byte == b'"' && !escaped {
-            quoted = !quoted;
-        }
-        escaped = byte == b'\\' && !escaped;
-        byte == b'#' && !quoted
-    });
-    exemplar.map_or(sample, |at| sample[..at].trim_end())
 }
 
 #[cfg(test)]
 mod tests {
-    use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
-
     use super::*;
 
-    #[test]
-    fn counters_are_typed_by_the_name_of_their_samples() {
+    #[tokio::test]
+    async fn a_process_says_what_it_is_and_uses() {
         let metrics = Metrics::new();
-        let (counter, gauge) = (Counter::<u64>::default(), <Gauge>::default());
-        metrics.register(|registry| {
-            registry.register("records", "Records read", counter.clone());
-            registry.register("lag", "Records to read", gauge.clone());
-        });
-        counter.inc_by(3);
-        gauge.set(7);
-        assert_eq!(
-            metrics.text(),
-            "# HELP records_total Records read.\n# TYPE records_total counter\nrecords_total 3\n\
-             # HELP lag Records to read.\n# TYPE lag gauge\nlag 7\n"
-        );
-        assert!(metrics.openmetrics().ends_with("# EOF\n"));
-    }
-
-    #[test]
-    fn exemplars_and_units_go() {
-        let text =
-            to_text_format("# UNIT a_seconds seconds\na_bucket{le=\"1\"} 2 # {trace_id=\"x\"} 0.5\n# EOF\n");
-        assert_eq!(text, "a_bucket{le=\"1\"} 2\n");
-    }
-
-    #[test]
-    fn a_hash_in_a_label_is_no_exemplar() {
-        for (sample, expected) in [
-            (r#"a{b="x # \"y\" # {"} 1 # {id="2"} 3"#, r#"a{b="x # \"y\" # {"} 1"#),
-            (r#"a{b="\\"} 1 # {id="2"} 3"#, r#"a{b="\\"} 1"#),
-            ("a 1", "a 1"),
-        ] {
-            assert_eq!(without_exemplar(sample), expected);
+        metrics.describe("billing", "1.2.3");
+        let text = metrics.text();
+        assert!(text.contains("orderly_build_info{service=\"billing\",version=\"1.2.3\"} 1.0\n"), "{text}");
+        for metric in catalogue::ALL.iter().find(|section| section.title == "Process and runtime").into_iter() {
+            for metric in metric.metrics {
+                assert!(text.contains(&format!("\n{}", metric.name)), "{} is missing: {text}", metric.name);
+            }
         }
     }
 
     #[test]
-    fn a_process_says_what_it_is() {
+    fn counters_are_typed_by_the_name_of_their_samples() {
         let metrics = Metrics::new();
-        metrics.describe("billing", "1.2.3");
+        metrics.counters(&catalogue::consumer::RECORDS).with(["billing", "payment-requests"]).inc_by(3);
+        metrics.gauge(&catalogue::order::OVERDUE).set(7.0);
         let text = metrics.text();
-        assert!(text.contains("orderly_build_info{service=\"billing\",version=\"1.2.3\"} 1\n"), "{text}");
-        assert!(text.contains("\nprocess_start_time_seconds "), "{text}");
+        assert!(text.contains("# TYPE consumer_records_total counter\n"), "{text}");
+        assert!(
+            text.contains("\nconsumer_records_total{group=\"billing\",topic=\"payment-requests\"} 3\n"),
+            "{text}"
+        );
+        assert!(text.contains("\norder_overdue 7.0\n"), "{text}");
+        assert!(metrics.openmetrics().ends_with("# EOF\n"));
     }
 }

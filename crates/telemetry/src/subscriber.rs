@@ -1,11 +1,16 @@
 //! Logs to standard error, traces to an OTLP collector where one is named.
 
-use std::{env, io, panic};
+mod format;
 
-use opentelemetry::{KeyValue, trace::TracerProvider as _};
+use std::{env, io, panic, sync::OnceLock};
+
+use opentelemetry::{KeyValue, global, trace::TracerProvider as _};
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter};
-use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
-use tracing_appender::non_blocking::WorkerGuard;
+use opentelemetry_sdk::{
+    Resource,
+    trace::{Sampler, SdkTracerProvider},
+};
+use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer as _, Registry,
     filter::LevelFilter,
@@ -13,6 +18,10 @@ use tracing_subscriber::{
     layer::SubscriberExt as _,
     util::{SubscriberInitExt as _, TryInitError},
 };
+
+use crate::{sampler, span::TRACER, statements};
+
+static DROPPED_LINES: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// How logs are written.
 #[derive(Clone, Debug, clap::Args)]
@@ -34,6 +43,16 @@ pub enum LogFormat {
 /// Telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// An OTEL_ variable has a value that is none.
+    #[error("{name} is {value:?}, not {wanted}")]
+    Variable {
+        /// Which.
+        name: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        wanted: &'static str,
+    },
     /// The OTEL_ variables name no usable collector.
     #[error("trace exporter could not be built; check the OTEL_EXPORTER_OTLP_ variables")]
     Exporter(#[from] ExporterBuildError),
@@ -67,24 +86,35 @@ impl Drop for Guard {
 
 /// Sets up logs and traces; needs a tokio runtime.
 ///
-/// Every span has its ids, so that records carry a trace context; spans are exported where
-/// `OTEL_EXPORTER_OTLP_ENDPOINT` or its `_TRACES_` form is set. Sampling and the rest follow the OpenTelemetry
-/// environment variables.
+/// Every span has its ids, so that records carry a trace context and log lines say in which trace they are. Spans are
+/// recorded and exported where `OTEL_EXPORTER_OTLP_ENDPOINT` or its `_TRACES_` form is set; a tenth of the traces that
+/// begin here, and all that a caller samples, or as the OpenTelemetry environment variables want it.
 pub fn init(service: &'static str, version: &'static str, args: &LogArgs) -> Result<Guard, Error> {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,sqlx::postgres::notice=warn"));
     // A reader that is slow, stuck or gone costs log lines, not requests.
     let (lines, log) = tracing_appender::non_blocking(io::stderr());
+    let _ = DROPPED_LINES.set(lines.error_counter());
     let format = fmt::layer().with_writer(lines).with_target(true);
     let logs = match args.log_format {
-        LogFormat::Text => format.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),
-        LogFormat::Json => format.json().flatten_event(true).boxed(),
+        LogFormat::Text => format
+            .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+            .map_event_format(format::Traced::text)
+            .boxed(),
+        LogFormat::Json => {
+            format.json().flatten_event(true).map_event_format(format::Traced::json).boxed()
+        }
     };
     let provider = tracer_provider(service, version)?;
     // Not under RUST_LOG: a quieter log must not cut the traces that go through the outbox.
-    let traces =
-        tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(LevelFilter::INFO);
-    Registry::default().with(logs.with_filter(filter)).with(traces).try_init()?;
+    let traces = tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer(TRACER))
+        .with_location(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_filter(LevelFilter::INFO);
+    Registry::default().with(logs.with_filter(filter)).with(traces).with(statements::layer()).try_init()?;
+    global::set_tracer_provider(provider.clone());
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(place, reason = panic.payload_as_str(), "panicked");
@@ -92,16 +122,48 @@ pub fn init(service: &'static str, version: &'static str, args: &LogArgs) -> Res
     Ok(Guard { traces: provider, _log: log })
 }
 
+/// Log lines of this process that were not written.
+pub(crate) fn dropped_lines() -> usize {
+    DROPPED_LINES.get().map_or(0, ErrorCounter::dropped_lines)
+}
+
 fn tracer_provider(service: &'static str, version: &'static str) -> Result<SdkTracerProvider, Error> {
-    let named = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     let mut resource = Resource::builder();
-    if !named("OTEL_SERVICE_NAME") {
+    if variable("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name(service);
     }
-    let resource = resource.with_attribute(KeyValue::new("service.version", version)).build();
-    let mut provider = SdkTracerProvider::builder().with_resource(resource);
-    if named("OTEL_EXPORTER_OTLP_ENDPOINT") || named("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
-        provider = provider.with_batch_exporter(SpanExporter::builder().with_tonic().build()?);
+    let resource = resource
+        .with_attribute(KeyValue::new("service.namespace", "orderly"))
+        .with_attribute(KeyValue::new("service.version", version))
+        .build();
+    let provider = SdkTracerProvider::builder().with_resource(resource);
+    if !is_exported()? {
+        // Recorded for nobody: only the ids are made.
+        return Ok(provider.with_sampler(sampler::by_parent(Sampler::AlwaysOff)).build());
     }
-    Ok(provider.build())
+    let (name, argument) = (variable("OTEL_TRACES_SAMPLER"), variable("OTEL_TRACES_SAMPLER_ARG"));
+    let sampler = sampler::from_variables(name.as_deref(), argument.as_deref())?;
+    let exporter = SpanExporter::builder().with_tonic().build()?;
+    Ok(provider.with_sampler(sampler).with_batch_exporter(exporter).build())
+}
+
+/// Whether spans go somewhere.
+fn is_exported() -> Result<bool, Error> {
+    let is_off = variable("OTEL_SDK_DISABLED").is_some_and(|disabled| disabled.eq_ignore_ascii_case("true"))
+        || variable("OTEL_TRACES_EXPORTER").as_deref() == Some("none");
+    let named = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+    if is_off || named.into_iter().all(|name| variable(name).is_none()) {
+        return Ok(false);
+    }
+    for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
+        if let Some(value) = variable(name).filter(|value| value != "grpc") {
+            return Err(Error::Variable { name, value, wanted: "grpc, the only protocol that is built in" });
+        }
+    }
+    Ok(true)
+}
+
+/// An environment variable; one that is empty is not set.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }

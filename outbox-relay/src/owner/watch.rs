@@ -45,8 +45,8 @@ impl Owner<'_> {
         bounded(self.lease.keep(&mut self.connection)).await??;
         if Instant::now() >= self.ring_due {
             let ring = bounded(ring::maintain(&self.lease, &mut self.connection)).await??;
-            self.outbox.metrics.ring_used.set(ring.used);
-            self.outbox.metrics.ring_overdue.set(ring.overdue);
+            self.outbox.metrics.ring_used.set(ring.used as f64);
+            self.outbox.metrics.ring_overdue.set(ring.overdue as f64);
             self.ring_due = Instant::now() + self.outbox.ring_interval;
         }
         if self.watched.elapsed() < WATCH {
@@ -66,13 +66,13 @@ impl Owner<'_> {
                 return Err(Stop::Producer(reason));
             }
         }
-        self.outbox.metrics.held.set(i64::try_from(self.holds.len()).unwrap_or(i64::MAX));
-        self.outbox.metrics.lanes.set(i64::try_from(self.lanes.len()).unwrap_or(i64::MAX));
+        self.outbox.metrics.held.set_count(self.holds.len());
+        self.outbox.metrics.lanes.set_count(self.lanes.len());
         if oldest.is_some() && self.counted.is_none_or(|counted| counted.elapsed() > COUNT) {
             self.counted = Some(Instant::now());
             let count = sqlx::query(include_str!("../sql/unpublished.sql")).bind(COUNT_UP_TO);
             let row = bounded(count.fetch_one(&mut self.connection)).await??;
-            self.outbox.metrics.unpublished.set(row.try_get("rows")?);
+            self.outbox.metrics.unpublished.set(row.try_get::<i64, _>("rows")? as f64);
         }
         Ok(())
     }

@@ -165,7 +165,7 @@ async fn an_event_that_is_too_large_holds_its_key_and_no_other() -> anyhow::Resu
     assert!(released && said.contains("4 that waited are published now"), "{said}");
     arrive(&mut records, "small", "k3", &[1, 2, 4, 5, 6, 7]).await?;
     until("the hold is lifted", WITHIN, || async {
-        Ok((relay.metric("outbox_keys_held").await? == 0.0).then_some(()))
+        Ok((relay.metric("outbox_held_keys").await? == 0.0).then_some(()))
     })
     .await?;
     append(&app, vec![event("small", "k3", 8, b"v".to_vec())]).await?;

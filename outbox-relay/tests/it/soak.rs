@@ -108,7 +108,7 @@ async fn kafka_is_away_for_two_minutes_and_writers_do_not_notice() -> anyhow::Re
         away += rate(10).await / 12.0;
         memory = memory.max(relay.memory()?);
     }
-    let waiting = relay.metric("outbox_unpublished_rows").await?;
+    let waiting = relay.metric("outbox_unpublished_events").await?;
     kafka.start().await?;
     let back = Instant::now();
     scene.drained_but(RATE, WITHIN).await?;

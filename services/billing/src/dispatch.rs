@@ -34,11 +34,9 @@ impl Dispatch for Payments {
     async fn perform(&self, intent: Intent) -> Result<Performed, outbox::Error> {
         let span =
             tracing::info_span!("payment", payment_id = %intent.payment_id, order_id = %intent.order_id);
-        telemetry::propagation::set_parent(
-            &span,
-            intent.traceparent.as_deref(),
-            intent.tracestate.as_deref(),
-        );
+        let requested =
+            telemetry::propagation::read(intent.traceparent.as_deref(), intent.tracestate.as_deref());
+        telemetry::span::set_parent(&span, requested.as_ref());
         self.perform_once(intent).instrument(span).await
     }
 }

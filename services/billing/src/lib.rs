@@ -51,7 +51,7 @@ impl service::App for Billing {
         Ok(Self {
             config: config.clone(),
             payments: Arc::new(Payments::new(pool, provider)),
-            metrics: metrics.register(consumer::Metrics::register),
+            metrics: consumer::Metrics::register(metrics, &handlers::SUBSCRIPTION),
         })
     }
 

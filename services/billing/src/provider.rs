@@ -208,7 +208,7 @@ fn path(url: &ProviderUrl, name: &str) -> Url {
 
 async fn answer(request: RequestBuilder, payment_id: Uuid) -> Result<(StatusCode, Vec<u8>), Unknown> {
     let mut request = request.header("idempotency-key", payment_id.to_string());
-    for (name, value) in telemetry::propagation::current() {
+    for (name, value) in telemetry::propagation::write(&telemetry::propagation::current()) {
         request = request.header(name, value);
     }
     let mut response = request.send().await?;

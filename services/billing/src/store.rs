@@ -45,7 +45,7 @@ pub async fn insert(
     token: Option<&PaymentToken>,
     not_after: Option<OffsetDateTime>,
 ) -> Result<bool, sqlx::Error> {
-    let context = telemetry::propagation::current();
+    let context: Vec<_> = telemetry::propagation::write(&telemetry::propagation::current()).collect();
     let header = |name| context.iter().find(|(header, _)| *header == name).map(|(_, value)| value.as_str());
     let done = sqlx::query(
         "INSERT INTO payments (payment_id, order_id, customer_id, currency, amount_minor, payment_token, status,

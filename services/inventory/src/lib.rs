@@ -50,7 +50,7 @@ impl service::App for Inventory {
         Ok(Self {
             config: config.clone(),
             catalogue: Catalogue::new(pool),
-            metrics: metrics.register(consumer::Metrics::register),
+            metrics: consumer::Metrics::register(metrics, &handlers::SUBSCRIPTION),
         })
     }
 

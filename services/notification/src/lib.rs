@@ -54,7 +54,7 @@ impl service::App for Notification {
     }
 
     fn build(config: &Config, pool: PgPool, metrics: &Metrics, _: CancellationToken) -> anyhow::Result<Self> {
-        Ok(Self { config: config.clone(), pool, metrics: metrics.register(consumer::Metrics::register) })
+        Ok(Self { config: config.clone(), pool, metrics: consumer::Metrics::register(metrics, &handlers::SUBSCRIPTION) })
     }
 
     fn routes(self: Arc<Self>) -> Routes {

@@ -90,7 +90,7 @@ impl App for OrderService {
     ) -> anyhow::Result<Self> {
         let orders = Orders::new(pool.clone(), config.deadlines.into());
         let watchers = Watchers::new(pool.clone(), config.max_watchers, shutdown);
-        let metrics = metrics.register(consumer::Metrics::register);
+        let metrics = consumer::Metrics::register(metrics, &handlers::SUBSCRIPTION);
         Ok(Self { config: config.clone(), pool, orders, watchers, metrics })
     }
 

@@ -201,7 +201,7 @@ impl Scene {
             handler: Notes,
             after_commit: Arc::new(Notify::new()),
             heartbeat: heartbeat.clone(),
-            metrics: metrics.register(Metrics::register),
+            metrics: Metrics::register(&metrics, &SUBSCRIPTION),
             version: "1.2.3",
         };
         let running = tokio::spawn(consumer.run(shutdown.clone()));

@@ -5,7 +5,6 @@ use consumer::{
     dead_letters::{Filter, replay},
 };
 use outbox::{Headers, UnitOfWork};
-use prometheus_client::registry::Registry;
 use prost::Name as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -31,7 +30,7 @@ async fn give_up(scene: &Scene, key: &str, text: &str) -> anyhow::Result<()> {
         id: Uuid::nil(),
         event_type: String::new(),
     };
-    let metrics = Metrics::register(&mut Registry::default());
+    let metrics = Metrics::register(&telemetry::Metrics::new(), &SUBSCRIPTION);
     let undelivered = Undelivered::new(&SUBSCRIPTION, &scene.kafka, metrics, "1.2.3");
     let attempts =
         Attempts { count: 7, first_at: OffsetDateTime::UNIX_EPOCH, error: "nobody answers".to_owned() };

@@ -14,7 +14,6 @@ use notification::{
     webhook::Webhooks,
 };
 use outbox::{Headers, UnitOfWork};
-use prometheus_client::registry::Registry;
 use prost::{Message as _, Name as _};
 use proto::notification::v1::{NotificationKind, NotificationRequested};
 use sqlx::PgPool;
@@ -233,7 +232,7 @@ pub async fn dispatch<D: Dispatch>(deliveries: &D) -> anyhow::Result<usize> {
 /// The dispatcher of a channel, as the service makes it.
 pub fn deliveries<M>(pool: &PgPool, medium: M) -> Arc<Deliveries<M>> {
     let kafka = KafkaArgs { kafka: String::new(), prefix: String::new() };
-    let metrics = Metrics::register(&mut Registry::default());
+    let metrics = Metrics::register(&telemetry::Metrics::new(), &SUBSCRIPTION);
     let dead_letters = Undelivered::new(&SUBSCRIPTION, &kafka, metrics, "1.2.3");
     Arc::new(Deliveries { pool: pool.clone(), medium, give_up_after: GIVE_UP_AFTER, dead_letters })
 }
