@@ -71,10 +71,7 @@ impl Metrics {
     }
 
     /// Histograms by labels.
-    pub fn histograms<const N: usize>(
-        &self,
-        definition: &Definition<[&'static str; N]>,
-    ) -> Histograms<N> {
+    pub fn histograms<const N: usize>(&self, definition: &Definition<[&'static str; N]>) -> Histograms<N> {
         let histograms = Histograms::new(definition);
         self.with(|registry| histograms.register(registry, definition));
         histograms
@@ -114,7 +111,8 @@ mod tests {
         metrics.describe("billing", "1.2.3");
         let text = metrics.text();
         assert!(text.contains("orderly_build_info{service=\"billing\",version=\"1.2.3\"} 1.0\n"), "{text}");
-        for metric in catalogue::ALL.iter().find(|section| section.title == "Process and runtime").into_iter() {
+        for metric in catalogue::ALL.iter().find(|section| section.title == "Process and runtime").into_iter()
+        {
             for metric in metric.metrics {
                 assert!(text.contains(&format!("\n{}", metric.name)), "{} is missing: {text}", metric.name);
             }

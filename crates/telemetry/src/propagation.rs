@@ -24,7 +24,8 @@ pub fn write(span: &SpanContext) -> impl Iterator<Item = (&'static str, String)>
     let traceparent = span
         .is_valid()
         .then(|| format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags().to_u8() & 1));
-    let tracestate = traceparent.is_some().then(|| span.trace_state().header()).filter(|state| !state.is_empty());
+    let tracestate =
+        traceparent.is_some().then(|| span.trace_state().header()).filter(|state| !state.is_empty());
     HEADERS.into_iter().zip([traceparent, tracestate]).filter_map(|(name, value)| Some((name, value?)))
 }
 

@@ -14,7 +14,8 @@ pub(crate) const TRACER: &str = "orderly";
 
 /// Makes a span that was not entered yet the child of a remote one. Without one, it begins a trace.
 pub fn set_parent(span: &Span, parent: Option<&SpanContext>) {
-    let context = parent.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent.clone()));
+    let context =
+        parent.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent.clone()));
     // Refused only where no trace is recorded at all.
     let _ = span.set_parent(context);
 }

@@ -17,12 +17,7 @@ use tracing::{
     level_filters::LevelFilter,
     subscriber::Interest,
 };
-use tracing_subscriber::{
-    Layer,
-    filter::dynamic_filter_fn,
-    layer,
-    registry::LookupSpan,
-};
+use tracing_subscriber::{Layer, filter::dynamic_filter_fn, layer, registry::LookupSpan};
 
 use crate::{propagation, span::Finished};
 
@@ -134,11 +129,25 @@ fn summary(sql: &str) -> String {
         let upper = word.trim_matches(|letter: char| !letter.is_alphanumeric()).to_ascii_uppercase();
         let is_operation = matches!(
             upper.as_str(),
-            "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE" | "LOCK" | "BEGIN" | "COMMIT"
-                | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "SET" | "NOTIFY" | "LISTEN"
+            "SELECT"
+                | "INSERT"
+                | "UPDATE"
+                | "DELETE"
+                | "MERGE"
+                | "TRUNCATE"
+                | "LOCK"
+                | "BEGIN"
+                | "COMMIT"
+                | "ROLLBACK"
+                | "SAVEPOINT"
+                | "RELEASE"
+                | "SET"
+                | "NOTIFY"
+                | "LISTEN"
         );
         // `FOR UPDATE` and `DO UPDATE SET` are no operations, and a column may be called like one.
-        let is_clause = matches!(before.as_str(), "FOR" | "DO" | "KEY") || (upper == "SET" && !summary.is_empty());
+        let is_clause =
+            matches!(before.as_str(), "FOR" | "DO" | "KEY") || (upper == "SET" && !summary.is_empty());
         let is_target = matches!(before.as_str(), "FROM" | "INTO" | "JOIN")
             || (before == "UPDATE" && summary.ends_with("UPDATE"));
         let part = if is_target {

@@ -10,15 +10,17 @@ use opentelemetry_sdk::{
     Resource,
     trace::{Sampler, SdkTracerProvider},
 };
+use tracing::Dispatch;
 use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer as _, Registry,
     filter::LevelFilter,
-    fmt,
+    fmt::{self, MakeWriter},
     layer::SubscriberExt as _,
-    util::{SubscriberInitExt as _, TryInitError},
+    util::{SubscriberInitExt, TryInitError},
 };
 
+use self::format::Traced;
 use crate::{sampler, span::TRACER, statements};
 
 static DROPPED_LINES: OnceLock<ErrorCounter> = OnceLock::new();
@@ -95,17 +97,33 @@ pub fn init(service: &'static str, version: &'static str, args: &LogArgs) -> Res
     // A reader that is slow, stuck or gone costs log lines, not requests.
     let (lines, log) = tracing_appender::non_blocking(io::stderr());
     let _ = DROPPED_LINES.set(lines.error_counter());
-    let format = fmt::layer().with_writer(lines).with_target(true);
-    let logs = match args.log_format {
-        LogFormat::Text => format
-            .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-            .map_event_format(format::Traced::text)
-            .boxed(),
-        LogFormat::Json => {
-            format.json().flatten_event(true).map_event_format(format::Traced::json).boxed()
-        }
-    };
     let provider = tracer_provider(service, version)?;
+    let ansi = io::IsTerminal::is_terminal(&io::stderr());
+    subscriber(&provider, filter, args.log_format, ansi, lines).try_init()?;
+    global::set_tracer_provider(provider.clone());
+    panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, reason = panic.payload_as_str(), "panicked");
+    }));
+    Ok(Guard { traces: provider, _log: log })
+}
+
+/// Logs to this writer, and spans to this provider.
+fn subscriber<W>(
+    provider: &SdkTracerProvider,
+    filter: EnvFilter,
+    format: LogFormat,
+    ansi: bool,
+    writer: W,
+) -> impl Into<Dispatch> + use<W>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let lines = fmt::layer().with_writer(writer).with_target(true);
+    let logs = match format {
+        LogFormat::Text => lines.with_ansi(ansi).map_event_format(Traced::text).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).map_event_format(Traced::json).boxed(),
+    };
     // Not under RUST_LOG: a quieter log must not cut the traces that go through the outbox.
     let traces = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer(TRACER))
@@ -113,13 +131,7 @@ pub fn init(service: &'static str, version: &'static str, args: &LogArgs) -> Res
         .with_threads(false)
         .with_tracked_inactivity(false)
         .with_filter(LevelFilter::INFO);
-    Registry::default().with(logs.with_filter(filter)).with(traces).with(statements::layer()).try_init()?;
-    global::set_tracer_provider(provider.clone());
-    panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string);
-        tracing::error!(place, reason = panic.payload_as_str(), "panicked");
-    }));
-    Ok(Guard { traces: provider, _log: log })
+    Registry::default().with(logs.with_filter(filter)).with(traces).with(statements::layer())
 }
 
 /// Log lines of this process that were not written.
@@ -167,3 +179,6 @@ fn is_exported() -> Result<bool, Error> {
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

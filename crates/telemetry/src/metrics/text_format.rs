@@ -51,8 +51,9 @@ mod tests {
 
     #[test]
     fn exemplars_and_units_go() {
-        let text =
-            from_openmetrics("# UNIT a_seconds seconds\na_bucket{le=\"1\"} 2 # {trace_id=\"x\"} 0.5\n# EOF\n");
+        let text = from_openmetrics(
+            "# UNIT a_seconds seconds\na_bucket{le=\"1\"} 2 # {trace_id=\"x\"} 0.5\n# EOF\n",
+        );
         assert_eq!(text, "a_bucket{le=\"1\"} 2\n");
     }
 
