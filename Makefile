@@ -18,8 +18,11 @@ export ORDERLY_KAFKA_LIBS ?= $(CURDIR)/target/kafka-libs
 
 # What `make up` needs from Debian: a C compiler for librdkafka, PostgreSQL's server, Java and Maven for Kafka.
 PACKAGES := build-essential pkg-config zlib1g-dev default-jre-headless maven postgresql
+# What OBSERVE=1 and the tests need beside it.
+OBSERVERS := prometheus prometheus-postgres-exporter
+OBSERVED := $(filter-out 0 no false,$(OBSERVE))
 
-.PHONY: help up down clean status build test soak lint fmt docs proto-lint proto-release deny tools system rust kafka
+.PHONY: help up observe down clean status build test soak lint fmt docs proto-lint proto-release deny tools system observers rust kafka
 
 help: ## Show this
 	@printf 'Orderly: an event-driven order platform.\n\n'
@@ -30,9 +33,12 @@ help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\nPorts, and the flags that change them: target/release/orderly up --help\n'
 
-up: system rust kafka ## Install what is missing, build, start the platform; Ctrl-C stops it (DETACH=1: return when ready)
+up: system $(if $(OBSERVED),observers) rust kafka ## Install what is missing, build, start the platform; Ctrl-C stops it (DETACH=1: return when ready)
 	@cargo build --release --locked --workspace
-	@exec $(ORDERLY) up $(if $(filter-out 0 no false,$(DETACH)),--detach)
+	@exec $(ORDERLY) up $(if $(filter-out 0 no false,$(DETACH)),--detach) $(if $(OBSERVED),--observe)
+
+observe: ## The same with Prometheus, its alerts, and Grafana where one is installed (as OBSERVE=1)
+	@$(MAKE) up OBSERVE=1
 
 down: ## Stop a platform that was started with DETACH=1, keep its data
 	@$(MAKE) orderly-command COMMAND=down
@@ -53,7 +59,7 @@ orderly-command:
 build: system rust ## Build everything as `make up` does
 	@cargo build --release --locked --workspace
 
-test: system rust kafka lint ## Run all that CI checks: formatting, lints, protos, tests on a real PostgreSQL and Kafka
+test: system observers rust kafka lint ## Run all that CI checks: formatting, lints, protos, tests on a real PostgreSQL and Kafka
 	@cargo build --workspace --locked
 	@cargo test --workspace --locked
 
@@ -69,8 +75,8 @@ soak: system rust kafka ## Kill relays, workers, PostgreSQL and Kafka under load
 fmt: rust ## Format the code
 	@cargo fmt --all
 
-docs: rust ## Write docs/CONFIG.md anew, from the command lines
-	@UPDATE_DOCS=1 cargo test -q --locked -p cli --test config
+docs: rust ## Write docs/CONFIG.md and docs/TELEMETRY.md anew, from the command lines and the catalogue of metrics
+	@UPDATE_DOCS=1 cargo test -q --locked -p cli --test config --test telemetry_doc
 
 proto-lint: $(BUF) ## Check the protos against buf's STANDARD rules and against the last release
 	@cd proto && '$(BUF)' lint
@@ -103,7 +109,14 @@ system:
 	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing+=' postgres'; \
 	if [[ -n "$$missing" ]]; then echo "missing:$$missing"; $(MAKE) packages INSTALL='$(PACKAGES)'; fi
 
+observers:
+	@missing=''; \
+	for program in prometheus promtool prometheus-postgres-exporter; do command -v "$$program" >/dev/null || missing+=" $$program"; done; \
+	if [[ -n "$$missing" ]]; then echo "missing:$$missing"; $(MAKE) packages INSTALL='$(OBSERVERS)'; fi
+
 # PostgreSQL's package would start a server of its own on port 5432: it is told not to, unless it is installed already.
+# Prometheus' packages would start theirs, now and with the machine: a policy forbids the first while they are installed,
+# and they are disabled.
 .PHONY: packages
 packages:
 	@if ! command -v apt-get >/dev/null; then echo 'this is not Debian: install what these packages bring: $(INSTALL)' >&2; exit 1; fi
@@ -114,7 +127,15 @@ packages:
 		apt-get install -y -qq --no-install-recommends postgresql-common; \
 		sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf; \
 	fi; \
-	apt-get install -y -qq --no-install-recommends $(INSTALL)
+	policy=/usr/sbin/policy-rc.d; \
+	if [[ '$(INSTALL)' == *prometheus* && ! -e $$policy ]]; then \
+		trap 'rm -f /usr/sbin/policy-rc.d' EXIT; trap 'exit 130' INT TERM HUP; \
+		printf '#!/bin/sh\nexit 101\n' >$$policy; chmod 755 $$policy; \
+	fi; \
+	apt-get install -y -qq --no-install-recommends $(INSTALL); \
+	if [[ '$(INSTALL)' == *prometheus* ]] && command -v systemctl >/dev/null; then \
+		systemctl --quiet disable $(OBSERVERS) || true; \
+	fi
 
 rust:
 	@command -v cargo >/dev/null || { echo 'cargo is missing, and Debian'"'"'s is too old: install Rust from https://rustup.rs, then run this again' >&2; exit 1; }

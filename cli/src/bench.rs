@@ -7,6 +7,7 @@ mod record;
 pub mod relay;
 mod servers;
 mod table;
+pub mod telemetry;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,8 @@ enum Command {
     Relay(Box<relay::Args>),
     /// Measure how many effects a second a consumer has, in batches and one by one, on servers of its own
     Consumer(consumer::Args),
+    /// Measure what traces cost: a whole platform with them and without, in alternating pairs
+    Telemetry(telemetry::Args),
 }
 
 /// Runs one benchmark.
@@ -33,5 +36,6 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Relay(args) => relay::run(*args).await,
         Command::Consumer(args) => consumer::run(args).await,
+        Command::Telemetry(args) => telemetry::run(args).await,
     }
 }

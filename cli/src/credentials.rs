@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-/// The roles that `up` provisions: the superuser, the relay, the auditor, the operator, and two a database.
+/// The roles that `up` provisions: the superuser, the relay, the auditor, the operator, the monitor, and two a database.
 pub const SUPERUSER: &str = "postgres";
 /// Reads the outboxes and moves their cursors.
 pub const RELAY: &str = "orderly_relay";
@@ -20,6 +20,8 @@ pub const RELAY: &str = "orderly_relay";
 pub const AUDIT: &str = "orderly_audit";
 /// Works through dead letters: `dlq` and the console.
 pub const OPERATOR: &str = "orderly_operator";
+/// Reads the server's statistics: the PostgreSQL exporter.
+pub const MONITOR: &str = "orderly_monitor";
 
 /// Passwords by role name.
 #[derive(Clone, Default, Serialize, Deserialize)]

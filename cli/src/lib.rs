@@ -7,6 +7,7 @@ pub mod bench;
 pub mod catalogue;
 pub mod credentials;
 pub mod dlq;
+pub mod exporter;
 pub mod load;
 pub mod output;
 pub mod platform;
@@ -53,6 +54,8 @@ enum Command {
     Dlq(dlq::Args),
     /// Make a view anew from its events, compare it with the live one, and swap the two
     Rebuild(rebuild::Args),
+    /// Ask Kafka about topics, groups and their lag, and show it to Prometheus
+    Exporter(exporter::Args),
     /// Measure what the platform is made of beside its peers, in the same run
     Bench(bench::Args),
     /// Play a part of the outside world: the payment provider or the mail server
@@ -61,8 +64,13 @@ enum Command {
 
 /// Runs one command. Failures are printed to stderr with their causes; what the codes mean is the command's.
 pub async fn run(cli: Cli) -> ExitCode {
-    // The simulators are servers, whose log says what they do; the other commands talk to people by themselves.
-    output::init_tracing(if matches!(cli.command, Command::Simulate(_)) { "info" } else { "warn" });
+    match cli.command {
+        // A process of the platform, with logs and traces like all of them.
+        Command::Exporter(_) => {}
+        // The simulators are servers, whose log says what they do; the other commands talk to people by themselves.
+        Command::Simulate(_) => output::init_tracing("info"),
+        _ => output::init_tracing("warn"),
+    }
     let result = match cli.command {
         Command::Up(args) => up::run(*args).await,
         Command::Down(args) => up::down::run(args).await,
@@ -73,6 +81,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Verify(args) => verify::run(args).await,
         Command::Dlq(args) => dlq::run(args).await,
         Command::Rebuild(args) => rebuild::run(args).await,
+        Command::Exporter(args) => exporter::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Simulate(args) => simulate::run(args).await,
     };

@@ -66,10 +66,29 @@ pub struct Endpoints {
     pub notification_admin: SocketAddr,
     /// The relay's admin address.
     pub relay_admin: SocketAddr,
+    /// The exporter's admin address.
+    #[serde(default = "unknown")]
+    pub exporter: SocketAddr,
     /// The simulated payment provider's HTTP address.
     pub provider: SocketAddr,
     /// The simulated mail server's SMTP address.
     pub mail: SocketAddr,
+    /// Where the platform is observed; nothing where it is not.
+    #[serde(default)]
+    pub observe: Option<Observe>,
+}
+
+/// Where what observes the platform listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observe {
+    /// Prometheus.
+    pub prometheus: SocketAddr,
+    /// The PostgreSQL exporter.
+    pub postgres: SocketAddr,
+    /// The JMX exporter in the broker; nothing where Kafka runs elsewhere.
+    pub kafka: Option<SocketAddr>,
+    /// Grafana, where one is installed.
+    pub grafana: Option<SocketAddr>,
 }
 
 /// The platform that a command works on.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, raw_sql};
 
 use crate::{
-    credentials::{AUDIT, Credentials, OPERATOR, RELAY},
+    credentials::{AUDIT, Credentials, MONITOR, OPERATOR, RELAY},
     platform::{Database, role_url},
 };
 
@@ -20,7 +20,7 @@ const ADVISORY_LOCK: i64 = 0x6f72_6465_726c_7900;
 /// Every role that [`apply`] creates.
 #[must_use]
 pub fn roles() -> Vec<String> {
-    let mut roles = [RELAY, AUDIT, OPERATOR].map(str::to_owned).to_vec();
+    let mut roles = [RELAY, AUDIT, OPERATOR, MONITOR].map(str::to_owned).to_vec();
     roles.extend(Database::ALL.into_iter().flat_map(|database| [database.owner(), database.app()]));
     roles
 }
@@ -96,8 +96,12 @@ async fn create_role(server: &mut PgConnection, role: &str, password: &str) -> a
     let settings = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
     run(server, "SET password_encryption = 'scram-sha-256'").await?;
     run(server, &format!("ALTER ROLE {role} {settings} PASSWORD '{password}'")).await?;
-    if role == AUDIT {
+    if [AUDIT, MONITOR].contains(&role) {
         run(server, &format!("ALTER ROLE {role} SET default_transaction_read_only = on")).await?;
+    }
+    if role == MONITOR {
+        // Statistics and settings of the server; no row of any table.
+        run(server, &format!("GRANT pg_monitor TO {role}")).await?;
     }
     Ok(())
 }
@@ -117,7 +121,7 @@ async fn create_database(server: &mut PgConnection, database: Database) -> anyho
         &format!(
             "ALTER DATABASE {name} OWNER TO {owner};
              REVOKE ALL ON DATABASE {name} FROM PUBLIC;
-             GRANT CONNECT ON DATABASE {name} TO {app}, {RELAY}, {AUDIT}, {OPERATOR}"
+             GRANT CONNECT ON DATABASE {name} TO {app}, {RELAY}, {AUDIT}, {OPERATOR}, {MONITOR}"
         ),
     )
     .await

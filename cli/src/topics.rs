@@ -33,8 +33,8 @@ pub const TOPICS: [&str; 8] = [
     "product-events",
 ];
 
-/// Topics that a consumer group reads, and so may park records of.
-const READ: [(&str, &str); 6] = [
+/// Topics and the consumer group that reads each, and so may park records of it; without prefix.
+pub const READ: [(&str, &str); 6] = [
     ("stock-requests", "inventory"),
     ("stock-results", "order"),
     ("payment-requests", "billing"),
@@ -141,6 +141,11 @@ pub async fn apply(kafka: &str, prefix: &str, shape: Shape) -> anyhow::Result<Ve
         differences.join("; ")
     );
     Ok(created)
+}
+
+/// Every topic of the platform, without prefix: those that are read, and those of copies of what failed.
+pub fn names() -> impl Iterator<Item = String> {
+    wanted("").into_iter().map(|(name, _)| name)
 }
 
 /// Every topic with its settings. A record and its copy are in partitions of the same number, so all have as many.

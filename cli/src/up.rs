@@ -8,6 +8,7 @@ pub mod detach;
 pub mod down;
 pub mod leftovers;
 pub mod lock;
+mod observe;
 pub mod parts;
 pub mod ports;
 mod servers;
@@ -27,7 +28,7 @@ use crate::{
     credentials::{Credentials, SUPERUSER},
     output,
     platform::{
-        DataDir, Database, Platform,
+        DataDir, Database, Endpoints, Platform,
         process::Identity,
         record::{Phase, UpRecord},
         without_role,
@@ -36,7 +37,8 @@ use crate::{
     supervisor::Supervisor,
     topics,
 };
-use ports::Ports;
+use observe::{ObserveArgs, Tools};
+use ports::{Parts, Ports};
 
 /// How long PostgreSQL and Kafka may take to start; the first start creates their data.
 const SERVERS_WITHIN: Duration = Duration::from_secs(120);
@@ -63,6 +65,8 @@ pub struct Args {
     /// Folder of the services' executables [default: that of this one]
     #[arg(long, env = "ORDERLY_BIN_DIR", value_name = "DIR")]
     bin_dir: Option<PathBuf>,
+    #[command(flatten)]
+    observe: ObserveArgs,
     #[command(flatten)]
     ports: Ports,
     /// Start without the demo catalogue
@@ -92,9 +96,9 @@ pub async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
         stopped = leftovers::stop(&args.data_dir) => stopped?,
         () = hurry.cancelled() => return Ok(ExitCode::SUCCESS),
     }
-    let (endpoints, bin_dir) = check(&args)?;
+    let Plan { endpoints, bin_dir, tools, parts } = check(&args)?;
     tokio::select! {
-        free = args.ports.check(args.postgres.is_none(), args.kafka.is_none()) => free?,
+        free = args.ports.check(parts) => free?,
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     }
     let credentials = Credentials::ensure(
@@ -110,7 +114,7 @@ pub async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
         processes: Vec::new(),
     };
     let mut supervisor = Supervisor::new(args.data_dir.clone(), record, hurry)?;
-    let result = supervise(&args, &platform, &bin_dir, &mut supervisor, &stop).await;
+    let result = supervise(&args, &platform, &bin_dir, tools.as_ref(), &mut supervisor, &stop).await;
     if stop.is_cancelled() {
         output::line("stopping; Ctrl-C again kills what is left");
     }
@@ -129,13 +133,14 @@ async fn supervise(
     args: &Args,
     platform: &Platform,
     bin_dir: &std::path::Path,
+    tools: Option<&Tools>,
     supervisor: &mut Supervisor,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(()),
-        started = start(args, platform, bin_dir, supervisor) => started?,
+        started = start(args, platform, bin_dir, tools, supervisor) => started?,
     }
     supervisor.phase(Phase::Ready);
     output::line(summary::render(platform.endpoints(), platform.data_dir()));
@@ -148,6 +153,7 @@ async fn start(
     args: &Args,
     platform: &Platform,
     bin_dir: &std::path::Path,
+    tools: Option<&Tools>,
     supervisor: &mut Supervisor,
 ) -> anyhow::Result<()> {
     let specs = servers::specs(args, platform).await?;
@@ -165,7 +171,10 @@ async fn start(
     prepare.await?;
     output::line("migrating");
     try_join_all(Database::ALL.map(|database| parts::migrate(platform, bin_dir, database))).await?;
-    let specs = parts::specs(platform, bin_dir)?;
+    let mut specs = parts::specs(platform, bin_dir)?;
+    if let Some(tools) = tools {
+        specs.extend(observe::specs(args, platform, tools)?);
+    }
     let names: Vec<&str> = specs.iter().map(|spec| spec.name).collect();
     output::line(format!("starting {}", names.join(", ")));
     for spec in specs {
@@ -201,8 +210,16 @@ async fn create_topics(platform: &Platform) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is going to be started, and from where.
+struct Plan {
+    endpoints: Endpoints,
+    bin_dir: PathBuf,
+    tools: Option<Tools>,
+    parts: Parts,
+}
+
 /// What can be found wrong before anything is started.
-fn check(args: &Args) -> anyhow::Result<(crate::platform::Endpoints, PathBuf)> {
+fn check(args: &Args) -> anyhow::Result<Plan> {
     if let Some(url) = &args.postgres {
         let usable = url.has_host() && !url.username().is_empty();
         anyhow::ensure!(usable, "--postgres must name a host and a role: postgres://ROLE:PASSWORD@HOST:PORT");
@@ -212,8 +229,17 @@ fn check(args: &Args) -> anyhow::Result<(crate::platform::Endpoints, PathBuf)> {
         None => std::env::current_exe()?.parent().map(PathBuf::from).unwrap_or_default(),
     };
     parts::check(&bin_dir)?;
+    let tools = Tools::find(&args.observe)?;
+    let parts = Parts {
+        postgres: args.postgres.is_none(),
+        kafka: args.kafka.is_none(),
+        observe: tools.is_some(),
+        grafana: tools.as_ref().is_some_and(Tools::has_grafana),
+    };
     let postgres = args.postgres.as_ref().map(without_role);
-    Ok((args.ports.endpoints(postgres, args.kafka.clone(), args.prefix.clone()), bin_dir))
+    let endpoints = args.ports.endpoints(postgres, args.kafka.clone(), args.prefix.clone());
+    let endpoints = Endpoints { observe: args.ports.observe(parts), ..endpoints };
+    Ok(Plan { endpoints, bin_dir, tools, parts })
 }
 
 /// The error of a second `up` on one data directory.

@@ -38,6 +38,7 @@ fn help_teaches_the_commands() {
       verify    Audit the promise over all databases and topics, and name each offender
       dlq       Look at the records that could not be processed; replay or discard them
       rebuild   Make a view anew from its events, compare it with the live one, and swap the two
+      exporter  Ask Kafka about topics, groups and their lag, and show it to Prometheus
       bench     Measure what the platform is made of beside its peers, in the same run
       simulate  Play a part of the outside world: the payment provider or the mail server
       help      Print this message or the help of the given subcommand(s)

@@ -50,8 +50,10 @@ async fn a_database_that_does_not_answer_is_named_without_its_password() -> anyh
         billing_admin: nobody,
         notification_admin: nobody,
         relay_admin: nobody,
+        exporter: nobody,
         provider: nobody,
         mail: nobody,
+        observe: None,
     };
     let record = UpRecord {
         supervisor: Identity { pid: 1, start_time: 0 },

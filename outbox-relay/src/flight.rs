@@ -6,11 +6,13 @@ use std::{
     time::Duration,
 };
 
+use telemetry::TraceId;
 use tokio::time::{Instant, timeout};
 
 use crate::{
     cursor::Position,
     pending::{Answers, Pending, Refused},
+    producer::Record,
 };
 
 /// Pages in flight above which nothing is read.
@@ -42,6 +44,8 @@ pub struct Sent {
     pub last_id: i64,
     /// When each row was appended.
     pub created_at: Vec<f64>,
+    /// The traces of those that are sampled, by the row's place.
+    pub traces: Vec<(usize, TraceId)>,
     /// Rows by topic, with prefix.
     pub topics: HashMap<Arc<str>, u64>,
     /// Of keys, headers and payloads.
@@ -50,10 +54,42 @@ pub struct Sent {
     pub sent_at: Instant,
 }
 
+impl Sent {
+    /// Nothing of a page yet.
+    pub fn new(pending: Arc<Pending>, after: Position, rows: usize) -> Self {
+        Self {
+            pending,
+            after,
+            last_id: 0,
+            created_at: Vec::with_capacity(rows),
+            traces: Vec::new(),
+            topics: HashMap::new(),
+            bytes: 0,
+            sent_at: Instant::now(),
+        }
+    }
+
+    /// A record of it was given to the producer.
+    pub fn add(&mut self, record: Record<'_>) {
+        self.traces.extend(record.trace().map(|trace| (self.created_at.len(), trace)));
+        self.created_at.push(record.row.created_at);
+        self.bytes += record.row.size();
+        *self.topics.entry(record.topic).or_default() += 1;
+    }
+
+    /// When each row was appended, and in which trace, if it is sampled.
+    pub fn rows(&self) -> impl Iterator<Item = (f64, Option<TraceId>)> {
+        let mut traces = self.traces.iter().peekable();
+        self.created_at.iter().enumerate().map(move |(place, created_at)| {
+            (*created_at, traces.next_if(|sampled| sampled.0 == place).map(|sampled| sampled.1))
+        })
+    }
+}
+
 impl Flight {
     /// What the records of a new page are to hold.
     pub fn pending(&self) -> Arc<Pending> {
-        Arc::new(Pending::new(self.answers.clone()))
+        Pending::new(self.answers.clone())
     }
 
     /// Adds the page behind all others.
@@ -150,6 +186,7 @@ mod tests {
             after: Position::new("1:1:".into(), None, 0).expect("a snapshot"),
             last_id,
             created_at: vec![0.0; records],
+            traces: Vec::new(),
             topics: HashMap::new(),
             bytes: 100,
             sent_at: Instant::now(),

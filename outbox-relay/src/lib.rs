@@ -2,7 +2,7 @@
 //!
 //! `outbox` is one outbox, session after session; `lease` says who may publish it, `owner` does: `reader`
 //! reads what comes after the `cursor`, from a `window` where much waits, `producer` gets it into Kafka, `flight` knows
-//! what is on its way, `ring` clears what is drained. `session` is the one PostgreSQL session under all of it.
+//! what is on its way, `trace` tells it, `ring` clears what is drained. `session` is the one PostgreSQL session under all of it.
 
 pub mod config;
 mod cursor;
@@ -24,5 +24,6 @@ mod session;
 mod state;
 pub mod status;
 mod stop;
+mod trace;
 mod wake;
 mod window;

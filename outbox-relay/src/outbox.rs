@@ -46,6 +46,16 @@ pub struct Outbox {
     pub shutdown: CancellationToken,
 }
 
+/// What outlives a session.
+#[derive(Debug, Default)]
+struct Known {
+    /// The owner that this process was last: its session is over, so nobody has to be waited for.
+    owner: Option<Uuid>,
+    /// Since when something waits, as this process knew when it had the lease last. It goes on growing while there is no
+    /// session, until another one is found to have the lease.
+    waits_since: Option<f64>,
+}
+
 /// The producer has failed for good; only a new process helps.
 #[derive(Debug, thiserror::Error)]
 #[error("the Kafka producer has failed for good: {0}")]
@@ -54,17 +64,21 @@ pub struct ProducerFailed(String);
 impl Outbox {
     /// Publishes until the shutdown.
     pub async fn run(self) -> Result<(), ProducerFailed> {
-        let (mut retry, mut mine) = (RETRY.0, None);
+        let (mut retry, mut known) = (RETRY.0, Known::default());
         while !self.shutdown.is_cancelled() {
             self.heartbeat.beat();
             let began = Instant::now();
-            let ended = self.session(&mut mine).await;
-            self.metrics.up.set(0.0);
-            self.metrics.epoch.set(0.0);
+            let ended = self.session(&mut known).await;
+            self.metrics.without_session();
+            self.metrics.waits_since(known.waits_since);
+            if ended.as_ref().is_err_and(Stop::has_lost_session) {
+                self.metrics.sessions_lost.inc();
+            }
             match ended {
                 Ok(()) => break,
                 Err(Stop::Producer(reason)) => return Err(ProducerFailed(reason)),
                 Err(Stop::Lease(lease::Error::Fenced)) => {
+                    known.lease_is_gone(&self.metrics);
                     self.state.set(Phase::Standby, "another relay has the lease");
                 }
                 Err(stop @ Stop::OtherKafka { .. }) => self.state.set(Phase::Stopped, stop.words()),
@@ -76,31 +90,51 @@ impl Outbox {
             let _ = timeout(retry, self.shutdown.cancelled()).await;
             retry = (retry * 2).min(RETRY.1);
         }
+        known.lease_is_gone(&self.metrics);
         self.state.set(Phase::Ended, "stopped");
         Ok(())
     }
 
-    /// `mine` is the owner that this process was last: its session is over, so nobody has to be waited for.
-    async fn session(&self, mine: &mut Option<Uuid>) -> Result<(), Stop> {
+    async fn session(&self, known: &mut Known) -> Result<(), Stop> {
         let mut session = Session::open(&self.source).await?;
+        self.show_topics(&mut session).await?;
         let mut watch = None;
         let (lease, position) = loop {
             if self.shutdown.is_cancelled() {
                 return Ok(());
             }
-            match bounded(Watch::look(watch, *mine, &mut session)).await?? {
+            match bounded(Watch::look(watch, known.owner, &mut session)).await?? {
                 Ok(taken) => break taken,
                 Err(seen) => watch = Some(seen),
             }
             self.heartbeat.beat();
             self.metrics.up.set(1.0);
+            known.lease_is_gone(&self.metrics);
             self.state.set(Phase::Standby, "standing by: the lease is held");
             let _ = timeout(LOOK, self.shutdown.cancelled()).await;
         };
-        *mine = Some(lease.owner);
+        known.owner = Some(lease.owner);
         self.metrics.up.set(1.0);
         self.metrics.epoch.set(lease.epoch as f64);
         self.state.set(Phase::Publishing, "publishing");
-        Owner::new(self, session, lease, position).publish().await
+        let owner = Owner::new(self, session, lease, position, known.waits_since);
+        owner.publish(&mut known.waits_since).await
+    }
+
+    /// Has the metrics of every topic that was published to before there from the start: the first event is an increase.
+    async fn show_topics(&self, session: &mut Session) -> Result<(), Stop> {
+        let topics = sqlx::query_scalar(include_str!("sql/topics.sql")).fetch_all(&mut session.connection);
+        let topics: Vec<String> = bounded(topics).await??;
+        for topic in topics {
+            self.metrics.topic(&topic);
+        }
+        Ok(())
+    }
+}
+
+impl Known {
+    fn lease_is_gone(&mut self, metrics: &OutboxMetrics) {
+        self.waits_since = None;
+        metrics.without_lease();
     }
 }

@@ -4,17 +4,16 @@ mod give;
 mod lanes;
 mod pace;
 mod refusals;
+mod transactions;
 mod watch;
 
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     pin::pin,
-    sync::Arc,
     time::Duration,
 };
 
-use telemetry::Counter;
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -22,6 +21,7 @@ use crate::{
     cursor::Position,
     flight::Flight,
     lease::{self, Lease},
+    metrics::TopicMetrics,
     outbox::Outbox,
     producer::Refusal,
     reader::{Next, Page, Reader},
@@ -36,6 +36,7 @@ use self::{
     lanes::Lane,
     pace::{POLL, Pace},
     refusals::Holds,
+    transactions::Transactions,
     watch::WATCH,
 };
 
@@ -65,7 +66,9 @@ pub struct Owner<'o> {
     watched: Instant,
     /// When the oldest row was appended that is known to wait and is not in flight.
     waits_since: Option<f64>,
-    counters: HashMap<Arc<str>, Counter>,
+    /// By the topic's name without prefix.
+    topics: HashMap<String, TopicMetrics>,
+    transactions: Transactions,
     wake: Wake,
     ring_due: Instant,
     /// Rows up to this id go one at a time: a batch with some of them was refused.
@@ -84,8 +87,15 @@ pub struct Owner<'o> {
 }
 
 impl<'o> Owner<'o> {
-    /// Begins at a position that was read with the lease.
-    pub fn new(outbox: &'o Outbox, session: Session, lease: Lease, position: Position) -> Self {
+    /// Begins at a position that was read with the lease. `waits_since` is when the oldest row was appended that was
+    /// known to wait when this process had the lease last.
+    pub fn new(
+        outbox: &'o Outbox,
+        session: Session,
+        lease: Lease,
+        position: Position,
+        waits_since: Option<f64>,
+    ) -> Self {
         Self {
             outbox,
             connection: session.connection,
@@ -97,8 +107,9 @@ impl<'o> Owner<'o> {
             save_after: SAVE.0,
             counted: None,
             watched: Instant::now(),
-            waits_since: None,
-            counters: HashMap::new(),
+            waits_since,
+            topics: HashMap::new(),
+            transactions: Transactions::default(),
             wake: Wake::listen(session.server.options().clone()),
             server: session.server,
             ring_due: Instant::now(),
@@ -113,12 +124,14 @@ impl<'o> Owner<'o> {
         }
     }
 
-    /// Publishes until the shutdown, or until the session is of no more use. Nothing is in flight afterwards.
-    pub async fn publish(mut self) -> Result<(), Stop> {
+    /// Publishes until the shutdown, or until the session is of no more use. Nothing is in flight afterwards, and
+    /// `waits_since` says since when something waits.
+    pub async fn publish(mut self, waits_since: &mut Option<f64>) -> Result<(), Stop> {
         let ended = match self.flow().await {
             Ok(()) => self.landing(sleep(self.outbox.drain)).await,
             Err(stop) => Err(stop),
         };
+        *waits_since = self.oldest();
         self.abandon().await;
         self.note_overtaken(None).await?;
         match ended {
@@ -187,7 +200,7 @@ impl<'o> Owner<'o> {
                 self.unsaved.get_or_insert(0);
             }
             self.waits_since = None;
-            self.outbox.metrics.oldest.set(0.0);
+            self.outbox.metrics.waits_since(None);
             self.outbox.metrics.unpublished.set(0.0);
             self.outbox.state.set(Phase::Publishing, self.words());
         }
@@ -209,6 +222,8 @@ impl<'o> Owner<'o> {
             match bounded(reader.next(&mut self.connection)).await?? {
                 Next::Page(page) => return Ok(Some(page)),
                 Next::Window(opening) => {
+                    // Sorting may take its time, and nothing is on its way that says how old the backlog is.
+                    self.count().await?;
                     let shutdown = self.outbox.shutdown.clone();
                     let opening = async {
                         tokio::select! {
@@ -274,8 +289,9 @@ impl<'o> Owner<'o> {
             self.flight.push(given.sent);
         }
         self.waits_since = page.rows.get(given.rows).map(|row| row.created_at);
-        let behind = self.flight.rows() + page.behind;
-        self.outbox.metrics.unpublished.set_count(behind);
+        let in_flight = self.flight.rows();
+        self.outbox.metrics.in_flight.set_count(in_flight);
+        self.outbox.metrics.unpublished.set_count(in_flight + page.behind);
         given.stopped
     }
 
@@ -289,6 +305,7 @@ impl<'o> Owner<'o> {
             self.unsaved = Some(page.last_id);
         }
         if landed > 0 {
+            self.outbox.metrics.in_flight.set_count(self.flight.rows());
             self.outbox.state.set(Phase::Publishing, self.words());
         }
         Ok(landed)
@@ -323,6 +340,7 @@ impl<'o> Owner<'o> {
     async fn abandon(&mut self) {
         let producer = &self.outbox.producer;
         self.flight.abandon(|sent| producer.purge(sent)).await;
+        self.outbox.metrics.in_flight.set_count(0);
     }
 
     /// Makes the cursor durable.

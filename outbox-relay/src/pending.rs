@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::producer::Refusal;
+use crate::{producer::Refusal, trace::Sending};
 
 /// What was refused: the event's `ce_id` where it has one, and why.
 pub type Refused = (Option<String>, Refusal);
@@ -56,9 +56,16 @@ impl Answers {
     }
 }
 
-/// The unanswered records of one page. Every record that is queued holds it.
+/// The unanswered records of one page. Every record that is queued holds it, and one whose event is sampled its own part
+/// of it.
 #[derive(Debug)]
 pub struct Pending {
+    page: Arc<Page>,
+    sending: Option<Sending>,
+}
+
+#[derive(Debug)]
+struct Page {
     unanswered: AtomicUsize,
     refused: Mutex<Option<Refused>>,
     answers: Arc<Answers>,
@@ -67,34 +74,49 @@ pub struct Pending {
 
 impl Pending {
     /// Of a page; nothing is queued yet.
-    pub fn new(answers: Arc<Answers>) -> Self {
-        Self { unanswered: AtomicUsize::new(0), refused: Mutex::default(), answers, alone: false }
+    pub fn new(answers: Arc<Answers>) -> Arc<Self> {
+        Self::of(answers, false)
     }
 
     /// Of one record, behind which nothing is sent before it is answered.
     pub fn alone(answers: Arc<Answers>) -> Arc<Self> {
-        Arc::new(Self { alone: true, ..Self::new(answers) })
+        Self::of(answers, true)
+    }
+
+    fn of(answers: Arc<Answers>, alone: bool) -> Arc<Self> {
+        let page = Page { unanswered: AtomicUsize::new(0), refused: Mutex::default(), answers, alone };
+        Arc::new(Self { page: Arc::new(page), sending: None })
+    }
+
+    /// The same page, of a record whose event is sampled.
+    pub fn of_sampled(&self, sending: Sending) -> Arc<Self> {
+        Arc::new(Self { page: self.page.clone(), sending: Some(sending) })
+    }
+
+    /// Of a record whose event is sampled.
+    pub fn sending(&self) -> Option<&Sending> {
+        self.sending.as_ref()
     }
 
     /// One record is about to be queued.
     pub fn add(&self) {
-        self.unanswered.fetch_add(1, Ordering::AcqRel);
+        self.page.unanswered.fetch_add(1, Ordering::AcqRel);
     }
 
     /// That record was not queued after all.
     pub fn take_back(&self) {
-        self.unanswered.fetch_sub(1, Ordering::AcqRel);
+        self.page.unanswered.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// A record was acknowledged. Called by the producer's thread.
     pub fn acknowledged<'r>(&self, record: impl FnOnce() -> (&'r str, Option<&'r [u8]>)) {
-        if self.answers.tainted.load(Ordering::Acquire)
+        if self.page.answers.tainted.load(Ordering::Acquire)
             && let (topic, Some(key)) = record()
         {
-            self.answers.arrived(topic, key);
+            self.page.answers.arrived(topic, key);
         }
-        if self.unanswered.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.answers.changed.notify_one();
+        if self.page.unanswered.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.page.answers.changed.notify_one();
         }
     }
 
@@ -102,30 +124,30 @@ impl Pending {
     pub fn refused(&self, refused: Refused, topic: &str, key: Option<&[u8]>) {
         match (&refused.1, key) {
             // It was given up on its way, and may have arrived.
-            (Refusal::Purged { sent: true }, Some(key)) => self.answers.arrived(topic, key),
+            (Refusal::Purged { sent: true }, Some(key)) => self.page.answers.arrived(topic, key),
             (Refusal::Purged { .. }, _) | (_, None) => {}
-            (_, Some(key)) if !self.alone => {
-                let mut keys = lock(&self.answers.keys);
+            (_, Some(key)) if !self.page.alone => {
+                let mut keys = lock(&self.page.answers.keys);
                 keys.refused.insert((topic.to_owned(), key.to_vec()));
-                self.answers.tainted.store(true, Ordering::Release);
+                self.page.answers.tainted.store(true, Ordering::Release);
             }
             _ => {}
         }
-        lock(&self.refused).get_or_insert(refused);
-        self.unanswered.fetch_sub(1, Ordering::AcqRel);
-        self.answers.changed.notify_one();
+        lock(&self.page.refused).get_or_insert(refused);
+        self.page.unanswered.fetch_sub(1, Ordering::AcqRel);
+        self.page.answers.changed.notify_one();
     }
 
     /// How many records wait for an answer.
     pub fn unanswered(&self) -> usize {
-        self.unanswered.load(Ordering::Acquire)
+        self.page.unanswered.load(Ordering::Acquire)
     }
 
     /// Whether every record is acknowledged; what was refused, as soon as one was.
     pub fn settled(&self) -> Result<bool, Refused> {
         // The count first: a refusal is stored before it is counted.
         let unanswered = self.unanswered();
-        lock(&self.refused).take().map_or(Ok(unanswered == 0), Err)
+        lock(&self.page.refused).take().map_or(Ok(unanswered == 0), Err)
     }
 }
 

@@ -74,6 +74,14 @@ impl Stop {
         matches!(self, Self::Blocked(_) | Self::BlockedTopic(..) | Self::Refused(_))
     }
 
+    /// Whether a session that was open is not any more: lost with the server, or because of another relay.
+    pub fn has_lost_session(&self) -> bool {
+        matches!(
+            self,
+            Self::Sql(_) | Self::Silence | Self::Lease(lease::Error::Sql(_) | lease::Error::Fenced)
+        )
+    }
+
     /// With every cause.
     pub fn words(&self) -> String {
         let mut words = self.to_string();

@@ -78,6 +78,8 @@ pub enum ProcessState {
 pub enum Probe {
     /// 200 from `/readyz` of this admin address.
     Readyz(SocketAddr),
+    /// Success from this URL.
+    Http(String),
     /// A connection to this address.
     Connect(String),
 }
@@ -118,11 +120,12 @@ impl Probe {
     /// Whether the process answers and says that it is ready; an answer takes at most `patience`.
     pub async fn is_ready(&self, http: &reqwest::Client, patience: Duration) -> bool {
         let answer = async {
+            let succeeds = async |url: String| {
+                http.get(url).send().await.is_ok_and(|response| response.status().is_success())
+            };
             match self {
-                Self::Readyz(address) => {
-                    let answer = http.get(format!("http://{address}/readyz")).send().await;
-                    answer.is_ok_and(|response| response.status().is_success())
-                }
+                Self::Readyz(address) => succeeds(format!("http://{address}/readyz")).await,
+                Self::Http(url) => succeeds(url.clone()).await,
                 Self::Connect(address) => tokio::net::TcpStream::connect(address).await.is_ok(),
             }
         };

@@ -21,9 +21,9 @@ use crate::{
 /// The supervised processes in the order in which they stop: who takes work first, who keeps it safe last. The
 /// members of a stage stop together.
 pub const STOP_ORDER: [&[&str]; 5] = [
-    &["order", "inventory", "billing", "notification"],
+    &["order", "inventory", "billing", "notification", "prometheus", "grafana"],
     &["outbox-relay"],
-    &["provider", "mail"],
+    &["provider", "mail", "exporter", "postgres-exporter"],
     &["kafka"],
     &["postgres"],
 ];
@@ -71,7 +71,7 @@ pub async fn migrate(platform: &Platform, bin_dir: &Path, database: Database) ->
     Ok(())
 }
 
-/// The simulators, the services and the relay.
+/// The simulators, the services, the relay and the exporter.
 ///
 /// # Errors
 /// When a role has no password.
@@ -101,6 +101,11 @@ pub fn specs(platform: &Platform, bin_dir: &Path) -> anyhow::Result<Vec<Spec>> {
         .into_iter()
         .map(|database| Ok(format!("{}={}", database.service(), platform.relay_url(database)?)))
         .collect::<anyhow::Result<_>>()?;
+    let (address, subcommand) = (endpoints.exporter, vec!["exporter".into()]);
+    let exporter = match own(platform, bin_dir, "orderly", address, Vec::new()) {
+        Program::Command { executable, env, .. } => Program::Command { executable, args: subcommand, env },
+        server => server,
+    };
     let relay_env = vec![("ORDERLY_OUTBOX", outboxes.join(","))];
     let relay = own(platform, bin_dir, "outbox-relay", endpoints.relay_admin, relay_env);
     Ok(vec![
@@ -122,6 +127,7 @@ pub fn specs(platform: &Platform, bin_dir: &Path) -> anyhow::Result<Vec<Spec>> {
             endpoints.relay_admin.to_string(),
             Probe::Readyz(endpoints.relay_admin),
         ),
+        spec(platform, "exporter", exporter, address.to_string(), Probe::Readyz(address)),
     ])
 }
 

@@ -8,9 +8,13 @@ use std::{
 };
 
 use anyhow::bail;
+use clap::Args as _;
 use tokio::time::sleep;
 
-use crate::{output, platform::Endpoints};
+use crate::{
+    output,
+    platform::{Endpoints, Observe},
+};
 
 /// How long Linux keeps the port of a closed connection, and a moment more.
 const TIME_WAIT: Duration = Duration::from_secs(62);
@@ -54,12 +58,48 @@ pub struct Ports {
     /// Admin port of the outbox relay
     #[arg(long, env = "ORDERLY_PORT_RELAY_ADMIN", default_value_t = 9106, value_name = "PORT")]
     pub port_relay_admin: u16,
+    /// Admin port of the exporter
+    #[arg(long, env = "ORDERLY_PORT_EXPORTER", default_value_t = 9108, value_name = "PORT")]
+    pub port_exporter: u16,
     /// Simulated payment provider
     #[arg(long, env = "ORDERLY_PORT_PROVIDER", default_value_t = 9201, value_name = "PORT")]
     pub port_provider: u16,
     /// Simulated mail server
     #[arg(long, env = "ORDERLY_PORT_MAIL", default_value_t = 2525, value_name = "PORT")]
     pub port_mail: u16,
+    /// Prometheus, with --observe
+    #[arg(long, env = "ORDERLY_PORT_PROMETHEUS", default_value_t = 9090, value_name = "PORT")]
+    pub port_prometheus: u16,
+    /// Exporter of PostgreSQL, with --observe
+    #[arg(long, env = "ORDERLY_PORT_POSTGRES_EXPORTER", default_value_t = 9187, value_name = "PORT")]
+    pub port_postgres_exporter: u16,
+    /// Exporter in the Kafka broker, with --observe
+    #[arg(long, env = "ORDERLY_PORT_KAFKA_EXPORTER", default_value_t = 9404, value_name = "PORT")]
+    pub port_kafka_exporter: u16,
+    /// Grafana, with --observe
+    #[arg(long, env = "ORDERLY_PORT_GRAFANA", default_value_t = 3000, value_name = "PORT")]
+    pub port_grafana: u16,
+}
+
+/// The parts that `up` starts or leaves out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Parts {
+    /// A PostgreSQL of its own.
+    pub postgres: bool,
+    /// A Kafka of its own.
+    pub kafka: bool,
+    /// Prometheus and its exporters.
+    pub observe: bool,
+    /// Grafana.
+    pub grafana: bool,
+}
+
+/// Flags that give a platform ports of its own, free at this moment: `--port-order`, `40123`, and so on.
+#[must_use]
+pub fn free_flags() -> Vec<String> {
+    let ports = Ports::augment_args(clap::Command::new("ports"));
+    let flags = ports.get_arguments().filter_map(clap::Arg::get_long);
+    flags.flat_map(|flag| [format!("--{flag}"), stack::port::free().to_string()]).collect()
 }
 
 impl Ports {
@@ -79,13 +119,26 @@ impl Ports {
             billing_admin: local(self.port_billing_admin),
             notification_admin: local(self.port_notification_admin),
             relay_admin: local(self.port_relay_admin),
+            exporter: local(self.port_exporter),
             provider: local(self.port_provider),
             mail: local(self.port_mail),
+            observe: None,
         }
     }
 
+    /// Where what observes the platform listens; nothing where it is not observed.
+    #[must_use]
+    pub fn observe(self, parts: Parts) -> Option<Observe> {
+        parts.observe.then(|| Observe {
+            prometheus: local(self.port_prometheus),
+            postgres: local(self.port_postgres_exporter),
+            kafka: parts.kafka.then(|| local(self.port_kafka_exporter)),
+            grafana: parts.grafana.then(|| local(self.port_grafana)),
+        })
+    }
+
     /// Every port that `up` is going to listen on, with its flag.
-    pub(super) fn all(self, own_postgres: bool, own_kafka: bool) -> Vec<(&'static str, u16)> {
+    pub(super) fn all(self, parts: Parts) -> Vec<(&'static str, u16)> {
         let mut all = vec![
             ("--port-order", self.port_order),
             ("--port-inventory", self.port_inventory),
@@ -96,11 +149,21 @@ impl Ports {
             ("--port-billing-admin", self.port_billing_admin),
             ("--port-notification-admin", self.port_notification_admin),
             ("--port-relay-admin", self.port_relay_admin),
+            ("--port-exporter", self.port_exporter),
             ("--port-provider", self.port_provider),
             ("--port-mail", self.port_mail),
         ];
-        all.extend(own_postgres.then_some(("--port-postgres", self.port_postgres)));
-        all.extend(own_kafka.then_some(("--port-kafka", self.port_kafka)));
+        let optional = [
+            (parts.postgres, "--port-postgres", self.port_postgres),
+            (parts.kafka, "--port-kafka", self.port_kafka),
+            (parts.observe, "--port-prometheus", self.port_prometheus),
+            (parts.observe, "--port-postgres-exporter", self.port_postgres_exporter),
+            (parts.observe && parts.kafka, "--port-kafka-exporter", self.port_kafka_exporter),
+            (parts.grafana, "--port-grafana", self.port_grafana),
+        ];
+        all.extend(
+            optional.into_iter().filter(|(is_started, ..)| *is_started).map(|(_, flag, port)| (flag, port)),
+        );
         all
     }
 
@@ -109,8 +172,8 @@ impl Ports {
     ///
     /// # Errors
     /// Names each taken port, the process that holds it, and the flag that chooses another.
-    pub async fn check(self, own_postgres: bool, own_kafka: bool) -> anyhow::Result<()> {
-        let ports = self.all(own_postgres, own_kafka);
+    pub async fn check(self, parts: Parts) -> anyhow::Result<()> {
+        let ports = self.all(parts);
         twice(&ports)?;
         let deadline = Instant::now() + TIME_WAIT;
         let mut said = false;
@@ -202,17 +265,26 @@ mod tests {
         let held = TcpListener::bind(local(0))?;
         let port = held.local_addr()?.port();
         let line = Line::try_parse_from(["up", "--port-billing", &port.to_string()])?;
-        let message = line.ports.check(false, false).await.expect_err("the port is taken").to_string();
+        let message = line.ports.check(Parts::default()).await.expect_err("the port is taken").to_string();
         let pid = std::process::id();
         assert!(message.contains(&format!("port {port} is held by pid {pid},")), "{message}");
         assert!(message.contains("choose another port with --port-billing"), "{message}");
         Ok(())
     }
 
+    #[test]
+    fn free_ports_are_taken_for_ports() {
+        let line = Line::try_parse_from(["up".to_owned()].into_iter().chain(free_flags()));
+        let parts = Parts { postgres: true, kafka: true, observe: true, grafana: true };
+        let ports = line.expect("flags").ports.all(parts);
+        assert!(twice(&ports).is_ok() && ports.iter().all(|(_, port)| *port > 9999), "{ports:?}");
+    }
+
     #[tokio::test]
     async fn one_port_for_two_is_refused() -> anyhow::Result<()> {
         let line = Line::try_parse_from(["up", "--port-order", "50999", "--port-mail", "50999"])?;
-        let message = line.ports.check(false, false).await.expect_err("the port is given twice").to_string();
+        let message =
+            line.ports.check(Parts::default()).await.expect_err("the port is given twice").to_string();
         assert!(message.contains("--port-mail and --port-order are both 50999"), "{message}");
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use stack::{kafka, port, postgres};
 
-use super::{Args, parts::STOP_WITHIN};
+use super::{Args, observe::KAFKA_RULES, parts::STOP_WITHIN, ports::Parts};
 use crate::{
     output,
     platform::{Platform, record::Probe},
@@ -31,7 +31,8 @@ pub(super) fn directories(args: &Args) -> anyhow::Result<BTreeMap<String, PathBu
 
 /// Makes the data of the servers that are to be started, which the first time installs Kafka.
 pub(super) async fn specs(args: &Args, platform: &Platform) -> anyhow::Result<Vec<Spec>> {
-    let (postgres, kafka) = tokio::try_join!(prepare_postgres(args, platform), prepare_kafka(args))?;
+    let (postgres, kafka) =
+        tokio::try_join!(prepare_postgres(args, platform), prepare_kafka(args, platform))?;
     let spec = |name, port, launch: stack::Launch| {
         let address = format!("127.0.0.1:{port}");
         Spec {
@@ -77,7 +78,7 @@ async fn prepare_postgres(args: &Args, platform: &Platform) -> anyhow::Result<Op
     Ok(Some(launch.context("PostgreSQL cannot be started")?))
 }
 
-async fn prepare_kafka(args: &Args) -> anyhow::Result<Option<stack::Launch>> {
+async fn prepare_kafka(args: &Args, platform: &Platform) -> anyhow::Result<Option<stack::Launch>> {
     if args.kafka.is_some() {
         return Ok(None);
     }
@@ -90,11 +91,16 @@ async fn prepare_kafka(args: &Args) -> anyhow::Result<Option<stack::Launch>> {
         port: args.ports.port_kafka,
         controller_port: controller_port(args),
         data: dir.join("kafka"),
-        libs,
+        libs: libs.clone(),
         heap: HEAP.to_owned(),
         settings: Vec::new(),
     };
-    Ok(Some(kafka::prepare(&config).await.context("Kafka cannot be started")?))
+    let mut launch = kafka::prepare(&config).await.context("Kafka cannot be started")?;
+    if let Some(address) = platform.endpoints().observe.as_ref().and_then(|observe| observe.kafka) {
+        let observed = kafka::observe(&mut launch, &libs, address, KAFKA_RULES).await;
+        observed.context("Kafka's metrics cannot be shown")?;
+    }
+    Ok(Some(launch))
 }
 
 fn postgres_data(args: &Args) -> anyhow::Result<PathBuf> {
@@ -112,7 +118,7 @@ fn postgres_config(args: &Args, platform: &Platform) -> anyhow::Result<postgres:
 
 /// The first port after Kafka's that nothing listens on or is going to. Only Kafka itself connects to it.
 fn controller_port(args: &Args) -> u16 {
-    let taken = args.ports.all(true, true);
+    let taken = args.ports.all(Parts { postgres: true, kafka: true, observe: true, grafana: true });
     let mut ports = args.ports.port_kafka.saturating_add(1)..=u16::MAX;
     let free = ports.find(|port| taken.iter().all(|(_, other)| other != port) && port::is_free(*port));
     free.unwrap_or_else(port::free)

@@ -1,9 +1,10 @@
 //! What `up` prints when the platform is ready.
 
-use crate::platform::{DataDir, Endpoints};
+use crate::platform::{DataDir, Endpoints, Observe};
 
 pub(super) fn render(endpoints: &Endpoints, data_dir: &DataDir) -> String {
     let Endpoints { order, inventory, billing, notification, .. } = endpoints;
+    let Endpoints { exporter, observe, .. } = endpoints;
     let Endpoints { order_admin, inventory_admin, billing_admin, notification_admin, .. } = endpoints;
     format!(
         r#"
@@ -12,10 +13,11 @@ pub(super) fn render(endpoints: &Endpoints, data_dir: &DataDir) -> String {
   billing         grpc {billing}   admin http://{billing_admin}
   notification    grpc {notification}   admin http://{notification_admin}
   outbox-relay                           admin http://{relay}
+  exporter                               admin http://{exporter}
   PostgreSQL      {postgres}
   Kafka           {kafka}
   provider, mail  http://{provider}, smtp {mail} (simulated)
-  logs            {logs}
+{observed}  logs            {logs}
 
 place an order:
   grpcurl -plaintext -d '{{"customer_id":"cust-1","items":[{{"product_id":"gaming-mouse","quantity":1,"unit_price":{{"currency":"EUR","minor":4999}}}}],"payment_token":"tok_ok"}}' {order} orderly.order.v1.OrderService/CreateOrder
@@ -25,6 +27,20 @@ place an order:
         kafka = endpoints.kafka,
         provider = endpoints.provider,
         mail = endpoints.mail,
+        observed = observe.as_ref().map(observed).unwrap_or_default(),
         logs = data_dir.path().join("logs").display(),
     )
+}
+
+fn observed(observe: &Observe) -> String {
+    let kafka = match observe.kafka {
+        Some(_) => "",
+        None => " (without the broker's own metrics: that Kafka runs elsewhere)",
+    };
+    let grafana = match observe.grafana {
+        Some(address) => format!("http://{address}"),
+        None => "not installed; import grafana/dashboards into one of yours, or name it with --grafana-home"
+            .to_owned(),
+    };
+    format!("  Prometheus      http://{}{kafka}\n  Grafana         {grafana}\n", observe.prometheus)
 }

@@ -99,8 +99,10 @@ pub fn write_record(platform: &Platform, data_dir: &DataDir) -> anyhow::Result<(
         billing_admin: address(Part::Billing)?,
         notification_admin: address(Part::Notification)?,
         relay_admin: address(Part::Relay)?,
+        exporter: ([127, 0, 0, 1], 0).into(),
         provider: address(Part::Provider)?,
         mail: address(Part::Mail)?,
+        observe: None,
     };
     let record = UpRecord {
         supervisor: Identity { pid: 1, start_time: 0 },

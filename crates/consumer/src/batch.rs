@@ -5,6 +5,7 @@ use std::{panic::AssertUnwindSafe, time::SystemTime};
 use futures_util::FutureExt as _;
 use outbox::{Event, MAX_EVENT_BYTES, UnitOfWork};
 use sqlx::PgPool;
+use telemetry::TraceId;
 use tracing::Instrument as _;
 
 use crate::{
@@ -13,7 +14,9 @@ use crate::{
     dead_letter::{self, Letter},
     error::Failure,
     fence::Fence,
-    hold, inbox,
+    hold::{self, Held},
+    inbox,
+    spans::{self, Spans},
 };
 
 /// How the records of a batch are run.
@@ -29,8 +32,8 @@ pub(crate) enum Mode {
 
 /// What stopped a batch, of which nothing has happened.
 pub(crate) enum Stopped {
-    /// Some record failed; [`Mode::Apart`] deals with it.
-    Record,
+    /// Some record failed; [`Mode::Apart`] finds it and deals with it.
+    Record(Failure),
     /// The partition of the record at this index has to wait with it.
     Blocked { index: usize, failure: Failure },
     /// A partition's first record lies behind what has taken effect: it is to be read again from there.
@@ -57,29 +60,61 @@ pub(crate) struct Batches<'c, H> {
 }
 
 impl<H: Handler> Batches<'_, H> {
-    /// Applies records in their order and commits them with everything they cause.
-    pub async fn apply(&self, fence: &Fence, reads: &[Read], mode: &Mode) -> Result<(), Stopped> {
+    /// Applies records in their order and commits them with everything they cause. Returns the trace that this is
+    /// recorded in.
+    pub async fn apply(
+        &self,
+        fence: &Fence,
+        reads: &mut [Read],
+        mode: &Mode,
+    ) -> Result<Option<TraceId>, Stopped> {
+        let spans = Spans::begin(self.subscription.group, reads);
+        let outcome = self.enter(fence, reads, mode, &spans).instrument(spans.shared()).await;
+        let trace = spans.end(reads, outcome.as_ref().err());
+        outcome.map(|()| trace)
+    }
+
+    /// What is about the batch as a whole; then what is about its records.
+    async fn enter(
+        &self,
+        fence: &Fence,
+        reads: &mut [Read],
+        mode: &Mode,
+        spans: &Spans,
+    ) -> Result<(), Stopped> {
         let mut work = UnitOfWork::begin(self.pool).await?;
         fence.pass(&mut work).await?;
-        let messages = || reads.iter().map(|read| &read.message);
-        let mut held = hold::lock(&mut work, self.consumer, messages()).await?;
+        let messages = reads.iter().map(|read| &read.message);
+        let held = hold::lock(&mut work, self.consumer, messages).await?;
         let now = SystemTime::now();
-        let checked: Vec<_> = messages().map(|message| (message, message.check(now))).collect();
-        let (mut new, known) = inbox::enter(&mut work, self.consumer, &checked).await?;
+        let checks: Vec<_> = reads.iter().map(|read| read.message.check(now)).collect();
+        let new = inbox::enter(&mut work, self.consumer, reads, &checks).await?;
+        spans.enter(reads, &new);
+        let only = spans.only(reads);
+        let checked = checks.into_iter().zip(new).collect();
+        self.take_effect(work, fence, reads, checked, held, mode).instrument(only).await
+    }
+
+    /// With each record's check, and whether it is new.
+    async fn take_effect(
+        &self,
+        mut work: UnitOfWork,
+        fence: &Fence,
+        reads: &[Read],
+        checked: Vec<(Result<(), Failure>, bool)>,
+        mut held: Held,
+        mode: &Mode,
+    ) -> Result<(), Stopped> {
         let (mut events, mut effects, mut letters) = (Vec::new(), Vec::new(), Vec::new());
         let mut together = Vec::new();
-        for (index, (message, checked)) in checked.into_iter().enumerate() {
-            let is_new = match checked {
-                // Removing it makes a second occurrence within the batch a repeat.
-                Ok(()) => new.remove(&(message.source.clone(), message.id.to_string())),
-                Err(_) => !known.contains(&(message.topic.clone(), message.partition, message.offset)),
-            };
+        for (index, (read, (checked, is_new))) in reads.iter().zip(checked).enumerate() {
+            let message = &read.message;
             if !is_new {
                 self.metrics.repeated(&message.topic);
                 continue;
             }
             let in_inbox = checked.is_ok();
-            if let Some(reached) = fence.has_passed(&reads[index]) {
+            if let Some(reached) = fence.has_passed(read) {
                 let error = format!(
                     "it is new, though everything before offset {reached} has been read: the topic was deleted and made \
                      again, or has lost records; `select inbox.accept_offsets(...)` as the operator goes on with it"
@@ -98,7 +133,7 @@ impl<H: Handler> Batches<'_, H> {
                             Some(caused) => events.extend(caused),
                             None => together.push(message),
                         }
-                        effects.push(&message.topic);
+                        effects.push(message);
                         continue;
                     }
                     // With its batch, and apart.
@@ -127,7 +162,7 @@ impl<H: Handler> Batches<'_, H> {
             let handled = self.handler.handle_all(&mut work, &together);
             match outcome(AssertUnwindSafe(handled).catch_unwind().await)? {
                 Ok(caused) => events.extend(caused),
-                Err(_) => return Err(Stopped::Record),
+                Err(failure) => return Err(Stopped::Record(failure)),
             }
         }
         if !letters.is_empty() {
@@ -138,14 +173,31 @@ impl<H: Handler> Batches<'_, H> {
             );
         }
         work.commit(events).await?;
-        for topic in effects {
-            self.metrics.took_effect(topic);
+        self.handler.committed(&effects);
+        self.tell(reads.len(), &effects, &letters);
+        Ok(())
+    }
+
+    /// What has happened.
+    fn tell(&self, records: usize, effects: &[&Message], letters: &[Letter<'_>]) {
+        self.metrics.batch_records.observe(records as f64);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        for message in effects {
+            let trace = message.span.as_ref().and_then(spans::sampled_trace);
+            self.metrics.took_effect(&message.topic, now.saturating_sub(message.made_at()), trace);
         }
-        for letter in &letters {
-            letter.report(self.consumer);
+        for letter in letters {
+            let span = letter.message.span();
+            match &letter.failure {
+                Some(failure) => spans::fail(&span, failure.kind.as_str(), &failure.error),
+                None => spans::fail(&span, "held", "it waits behind a dead letter of its key"),
+            }
+            span.in_scope(|| letter.report(self.consumer));
             self.metrics.parked(&letter.message.topic, letter.failure.as_ref().map(|failure| failure.kind));
         }
-        Ok(())
+        if !letters.is_empty() {
+            self.metrics.letters_changed.notify_one();
+        }
     }
 
     fn policy(&self, message: &Message) -> Policy {

@@ -21,6 +21,8 @@ pub(crate) struct Read {
     pub partition: Partition,
     pub ownership: u64,
     pub message: Message,
+    /// Its time in the topic is recorded.
+    pub has_waited: bool,
 }
 
 /// A partition that waits.

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use outbox::{Event, Headers, MAX_EVENT_BYTES};
 use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
+use telemetry::propagation;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tracing::warn;
 use uuid::Uuid;
@@ -59,7 +60,7 @@ impl<'m> Letter<'m> {
     }
 
     /// The record for `<topic>.<group>.dlq`, of what failed: its key, value and headers as they are, and what happened in
-    /// headers behind them (`__dlq.errors.*` as of KIP-1191). Without the value where the two together are too large.
+    /// headers behind them (`__dlq.errors.*` as of KIP-1191); among it the trace of a later failure than the first. Without the value where the two together are too large.
     pub fn copy(&self, consumer: &str, group: &str) -> Option<Event> {
         let failure = self.failure.as_ref()?;
         let Message { topic, partition, offset, key, payload, .. } = self.message;
@@ -83,6 +84,12 @@ impl<'m> Letter<'m> {
             ("dlq-replay-count", self.replays.to_string()),
         ] {
             headers.push_text(name, value);
+        }
+        if self.replays > 0 {
+            // What happens to it now is no part of the trace that it was created in.
+            for (name, value) in propagation::write(&propagation::current()) {
+                headers.push_text(name, value);
+            }
         }
         let mut event = Event {
             id: self.id,

@@ -7,9 +7,11 @@
 //! While the other side is down, a circuit breaker stops the calls: nothing is claimed but one intent now and then.
 
 mod breaker;
+mod metrics;
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
+use telemetry::TraceId;
 use tokio::{
     sync::Notify,
     task::{self, JoinError, JoinSet},
@@ -19,7 +21,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+pub use metrics::Metrics;
+
 use breaker::{Breaker, Call, Change};
+use metrics::Meter;
 
 /// How long a dispatcher sleeps while nobody wakes it; also how late a retry can be.
 const POLL: Duration = Duration::from_millis(200);
@@ -28,11 +33,16 @@ const POLL: Duration = Duration::from_millis(200);
 pub trait Dispatch: Send + Sync + 'static {
     /// A claimed row.
     type Intent: Send + 'static;
-    /// For logs, such as `payments`.
+    /// For logs and metrics, such as `payments`.
     const NAME: &'static str;
 
     /// Which row it is, the same over all its attempts.
     fn id(intent: &Self::Intent) -> Uuid;
+
+    /// In which trace it is called, where that is sampled: the example of how long calls take.
+    fn trace(_intent: &Self::Intent) -> Option<TraceId> {
+        None
+    }
 
     /// Claims at most `limit` due rows (`FOR UPDATE SKIP LOCKED`), the oldest first, per key in order. `limit` is at
     /// least 1. A row that was put off comes after those that are due already: so a probe is another one each time.
@@ -55,34 +65,37 @@ pub enum Performed {
 }
 
 /// Dispatches at most `concurrency` intents at a time until shutdown, then waits for those in flight.
-pub async fn run<D: Dispatch>(
+pub fn run<D: Dispatch>(
     dispatch: Arc<D>,
     concurrency: usize,
     wake: Arc<Notify>,
+    metrics: &Metrics,
     shutdown: CancellationToken,
-) {
-    info!(dispatcher = D::NAME, concurrency, "dispatching");
-    let mut calls = Calls::new(dispatch);
-    while !shutdown.is_cancelled() {
-        let free = concurrency.saturating_sub(calls.in_flight.len());
-        let more = calls.claim(free, Instant::now()).await;
-        while let Some(done) = calls.in_flight.try_join_next_with_id() {
+) -> impl Future<Output = ()> + Send + use<D> {
+    let mut calls = Calls::new(dispatch, metrics.of(D::NAME));
+    async move {
+        info!(dispatcher = D::NAME, concurrency, "dispatching");
+        while !shutdown.is_cancelled() {
+            let free = concurrency.saturating_sub(calls.in_flight.len());
+            let more = calls.claim(free, Instant::now()).await;
+            while let Some(done) = calls.in_flight.try_join_next_with_id() {
+                calls.end(done, Instant::now());
+            }
+            if more && calls.in_flight.len() < concurrency {
+                continue;
+            }
+            let pause = calls.breaker.open_for(Instant::now()).unwrap_or(POLL);
+            tokio::select! {
+                Some(done) = calls.in_flight.join_next_with_id() => calls.end(done, Instant::now()),
+                () = wake.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+        debug!(dispatcher = D::NAME, in_flight = calls.in_flight.len(), "draining");
+        while let Some(done) = calls.in_flight.join_next_with_id().await {
             calls.end(done, Instant::now());
         }
-        if more && calls.in_flight.len() < concurrency {
-            continue;
-        }
-        let pause = calls.breaker.open_for(Instant::now()).unwrap_or(POLL);
-        tokio::select! {
-            Some(done) = calls.in_flight.join_next_with_id() => calls.end(done, Instant::now()),
-            () = wake.notified() => {}
-            () = tokio::time::sleep(pause) => {}
-            () = shutdown.cancelled() => {}
-        }
-    }
-    debug!(dispatcher = D::NAME, in_flight = calls.in_flight.len(), "draining");
-    while let Some(done) = calls.in_flight.join_next_with_id().await {
-        calls.end(done, Instant::now());
     }
 }
 
@@ -91,6 +104,7 @@ type Outcome = Result<Performed, outbox::Error>;
 /// The calls of one dispatcher.
 struct Calls<D> {
     dispatch: Arc<D>,
+    meter: Meter,
     breaker: Breaker,
     in_flight: JoinSet<Outcome>,
     /// Of those in flight; a call that panics returns nothing.
@@ -98,9 +112,9 @@ struct Calls<D> {
 }
 
 impl<D: Dispatch> Calls<D> {
-    fn new(dispatch: Arc<D>) -> Self {
+    fn new(dispatch: Arc<D>, meter: Meter) -> Self {
         let breaker = Breaker::new(|| rand::random_range(0.5..=1.0));
-        Self { dispatch, breaker, in_flight: JoinSet::new(), begun: HashMap::new() }
+        Self { dispatch, meter, breaker, in_flight: JoinSet::new(), begun: HashMap::new() }
     }
 
     /// Begins what is due, at most `free`, and only what the breaker admits. False when that was nothing.
@@ -120,7 +134,11 @@ impl<D: Dispatch> Calls<D> {
         for intent in claimed {
             let call = self.breaker.begin(D::id(&intent));
             let dispatch = Arc::clone(&self.dispatch);
-            let task = self.in_flight.spawn(async move { dispatch.perform(intent).await });
+            let measured = self.meter.begin(D::trace(&intent));
+            let task = self.in_flight.spawn(async move {
+                let _measured = measured;
+                dispatch.perform(intent).await
+            });
             self.begun.insert(task.id(), call);
         }
         any
@@ -129,9 +147,11 @@ impl<D: Dispatch> Calls<D> {
     fn end(&mut self, done: Result<(task::Id, Outcome), JoinError>, now: Instant) {
         let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let performed = report::<D>(done.map(|(_, outcome)| outcome));
+        self.meter.ended(performed);
         let Some(call) = self.begun.remove(&id) else { return };
         match self.breaker.end(now, call, performed) {
             Some(Change::Opened(time)) => {
+                self.meter.set_breaker(true);
                 warn!(
                     dispatcher = D::NAME,
                     open_ms = time.as_millis(),
@@ -141,7 +161,10 @@ impl<D: Dispatch> Calls<D> {
             Some(Change::Reopened(time)) => {
                 debug!(dispatcher = D::NAME, open_ms = time.as_millis(), "other side is still down");
             }
-            Some(Change::Closed) => info!(dispatcher = D::NAME, "other side answers, calls go on"),
+            Some(Change::Closed) => {
+                self.meter.set_breaker(false);
+                info!(dispatcher = D::NAME, "other side answers, calls go on");
+            }
             None => {}
         }
     }
@@ -166,10 +189,11 @@ mod tests {
 
     use super::*;
 
-    /// Never answers, and never runs out of intents.
+    /// Does not answer until it is told to, and never runs out of intents.
     #[derive(Default)]
     struct Down {
         panics: AtomicBool,
+        answers: AtomicBool,
     }
 
     impl Dispatch for Down {
@@ -186,8 +210,18 @@ mod tests {
 
         async fn perform(&self, _: Uuid) -> Result<Performed, outbox::Error> {
             assert!(!self.panics.load(Relaxed), "as the test wants it");
-            Ok(Performed::Unavailable)
+            Ok(if self.answers.load(Relaxed) { Performed::Answered } else { Performed::Unavailable })
         }
+    }
+
+    fn down(metrics: &telemetry::Metrics) -> Calls<Down> {
+        Calls::new(Arc::new(Down::default()), Metrics::register(metrics).of(Down::NAME))
+    }
+
+    #[track_caller]
+    fn shows(metrics: &telemetry::Metrics, sample: &str) {
+        let text = metrics.text();
+        assert!(text.lines().any(|line| line == sample), "{sample} is not in {text}");
     }
 
     /// Claims once, and ends what is in flight. Returns how much that was.
@@ -203,25 +237,37 @@ mod tests {
 
     #[tokio::test]
     async fn while_the_other_side_is_down_nothing_is_claimed_but_probes() {
-        let mut calls = Calls::new(Arc::new(Down::default()));
+        let metrics = telemetry::Metrics::new();
+        let mut calls = down(&metrics);
         let mut now = Instant::now();
         assert_eq!((round(&mut calls, now).await, round(&mut calls, now).await), (8, 0));
+        shows(&metrics, r#"dispatch_breaker_open{dispatcher="down"} 1.0"#);
         for _ in 0..8 {
             now += Duration::from_secs(30);
             assert!(calls.claim(8, now).await);
             assert_eq!(round(&mut calls, now).await, 1, "the probe and nothing beside it");
             assert_eq!(round(&mut calls, now).await, 0);
         }
+        shows(&metrics, r#"dispatch_calls_total{dispatcher="down",outcome="unavailable"} 16"#);
+        shows(&metrics, r#"dispatch_calls_active{dispatcher="down"} 0.0"#);
+        shows(&metrics, r#"dispatch_call_duration_seconds_count{dispatcher="down"} 16"#);
+        calls.dispatch.answers.store(true, Relaxed);
+        assert_eq!(round(&mut calls, now + Duration::from_secs(30)).await, 1);
+        shows(&metrics, r#"dispatch_breaker_open{dispatcher="down"} 0.0"#);
+        shows(&metrics, r#"dispatch_calls_total{dispatcher="down",outcome="answered"} 1"#);
     }
 
     #[tokio::test]
     async fn a_probe_that_panics_makes_room_for_the_next() {
-        let mut calls = Calls::new(Arc::new(Down::default()));
+        let metrics = telemetry::Metrics::new();
+        let mut calls = down(&metrics);
         let now = Instant::now();
         round(&mut calls, now).await;
         let later = now + Duration::from_secs(30);
         calls.dispatch.panics.store(true, Relaxed);
         assert_eq!((round(&mut calls, later).await, round(&mut calls, later).await), (1, 1));
         assert!(calls.begun.is_empty());
+        shows(&metrics, r#"dispatch_calls_total{dispatcher="down",outcome="failed"} 2"#);
+        shows(&metrics, r#"dispatch_call_duration_seconds_count{dispatcher="down"} 10"#);
     }
 }

@@ -98,6 +98,16 @@ impl Error {
         error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57014")
     }
 
+    /// Its class, for `error.type`.
+    pub(crate) fn class(&self) -> &'static str {
+        match self {
+            Self::Kafka(_) => "kafka",
+            Self::Outbox(_) | Self::Sql(_) => "sql",
+            Self::Timeout => "timeout",
+            Self::Fenced => "fenced",
+        }
+    }
+
     /// With what is behind it.
     pub(crate) fn words(&self) -> String {
         let first: &dyn std::error::Error = self;

@@ -48,6 +48,10 @@ pub trait Handler: Send + Sync + 'static {
             Ok(events)
         }
     }
+
+    /// Told once the effects of these records are committed, also those of a replay: the place for metrics, as a record may
+    /// be run more than once before. What is to be counted can be kept in [`Noted`](crate::Noted) until then.
+    fn committed(&self, _messages: &[&Message]) {}
 }
 
 /// Why a record did not take effect.

@@ -4,23 +4,21 @@ use std::collections::HashSet;
 
 use sqlx::PgConnection;
 
-use crate::{Message, error::Failure};
+use crate::{Message, buffer::Read, error::Failure};
 
-/// Source and id of records.
-type Ids = HashSet<(String, String)>;
-/// Logical topic, partition and offset of records.
-type Places = HashSet<(String, i32, i64)>;
-
-/// Enters the records in their order, also those that will be dead letters. Returns those that were not there yet; and of
-/// those that cannot be entered, because their check has failed, those that are dead letters already.
+/// Enters the records in their order, also those that will be dead letters, and says of each whether it is new: it was not
+/// there yet, nor earlier in the batch. What cannot be entered, because its check has failed, is new where it is no dead
+/// letter already.
 pub(crate) async fn enter(
     connection: &mut PgConnection,
     consumer: &str,
-    messages: &[(&Message, Result<(), Failure>)],
-) -> Result<(Ids, Places), sqlx::Error> {
-    let (inside, outside): (Vec<_>, Vec<_>) = messages.iter().partition(|(_, checked)| checked.is_ok());
-    let inside: Vec<&Message> = inside.into_iter().map(|(message, _)| *message).collect();
-    let outside: Vec<&Message> = outside.into_iter().map(|(message, _)| *message).collect();
+    reads: &[Read],
+    checks: &[Result<(), Failure>],
+) -> Result<Vec<bool>, sqlx::Error> {
+    let checked = || reads.iter().map(|read| &read.message).zip(checks);
+    let inside: Vec<_> = checked().filter_map(|(message, check)| check.is_ok().then_some(message)).collect();
+    let outside: Vec<_> =
+        checked().filter_map(|(message, check)| check.is_err().then_some(message)).collect();
     let entered: Vec<(String, String)> = sqlx::query_as(include_str!("sql/enter_inbox.sql"))
         .bind(consumer)
         .bind(inside.iter().map(|message| message.slot()).collect::<Vec<_>>())
@@ -31,8 +29,14 @@ pub(crate) async fn enter(
         .bind(inside.iter().map(|message| message.offset).collect::<Vec<_>>())
         .fetch_all(&mut *connection)
         .await?;
-    let known = if outside.is_empty() { Vec::new() } else { parked(connection, consumer, &outside).await? };
-    Ok((entered.into_iter().collect(), known.into_iter().collect()))
+    let parked = if outside.is_empty() { Vec::new() } else { parked(connection, consumer, &outside).await? };
+    let (mut entered, parked) = (HashSet::<_>::from_iter(entered), HashSet::<_>::from_iter(parked));
+    let is_new = |(message, check): (&Message, &Result<(), Failure>)| match check {
+        // Removing it makes a second occurrence within the batch a repeat.
+        Ok(()) => entered.remove(&(message.source.clone(), message.id.to_string())),
+        Err(_) => !parked.contains(&(message.topic.clone(), message.partition, message.offset)),
+    };
+    Ok(checked().map(is_new).collect())
 }
 
 async fn parked(

@@ -12,7 +12,10 @@ use rdkafka::{
     error::KafkaError,
     types::RDKafkaErrorCode,
 };
+use telemetry::Gauge;
 use tracing::{debug, info};
+
+use crate::Metrics;
 
 /// Where Kafka is, and how this deployment's names begin.
 #[derive(Clone, Debug, clap::Args)]
@@ -26,15 +29,18 @@ pub struct KafkaArgs {
 }
 
 /// The partitions that this worker owns: what was read under one ownership is worth nothing under the next.
-#[derive(Default)]
 pub(crate) struct Ownership {
     owned: Mutex<Owned>,
+    /// How many they are, by topic as Kafka names it.
+    shown: Vec<(String, Gauge)>,
 }
 
 #[derive(Default)]
 struct Owned {
     /// Ownerships so far.
     count: u64,
+    /// Another membership shows what it owns.
+    is_over: bool,
     partitions: HashMap<(String, i32), Partition>,
 }
 
@@ -48,6 +54,27 @@ struct Partition {
 }
 
 impl Ownership {
+    /// Nothing yet.
+    pub fn new(metrics: &Metrics, prefix: &str) -> Self {
+        let shown = metrics.assigned().map(|(topic, gauge)| (format!("{prefix}{topic}"), gauge));
+        Self { owned: Mutex::default(), shown: shown.collect() }
+    }
+
+    /// The group is left, or will notice it: whatever Kafka still says, nothing is owned.
+    pub fn finish(&self) {
+        let mut owned = self.lock();
+        owned.is_over = true;
+        self.shown.iter().for_each(|(_, gauge)| gauge.set_count(0));
+    }
+
+    fn show(&self, owned: &Owned) {
+        if !owned.is_over {
+            for (topic, gauge) in &self.shown {
+                gauge.set_count(owned.partitions.keys().filter(|(of, _)| of == topic).count());
+            }
+        }
+    }
+
     /// The fence's epoch, and how far the partition has been read.
     pub fn epoch(&self, partition: &(String, i32)) -> Option<(i64, Option<i64>)> {
         self.lock().partitions.get(partition).and_then(|owned| owned.fence)
@@ -92,6 +119,7 @@ impl Ownership {
             let partition = Partition { ownership: owned.count, fence: None, sought: false };
             owned.partitions.insert((element.topic().to_owned(), element.partition()), partition);
         }
+        self.show(&owned);
     }
 
     fn end(&self, partitions: &TopicPartitionList) {
@@ -99,6 +127,7 @@ impl Ownership {
         for element in partitions.elements() {
             owned.partitions.remove(&(element.topic().to_owned(), element.partition()));
         }
+        self.show(&owned);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Owned> {
@@ -149,7 +178,12 @@ pub(crate) enum Protocol {
 }
 
 /// A member of the group that commits nothing by itself.
-pub(crate) fn client(kafka: &KafkaArgs, group: &str, protocol: Protocol) -> Result<Client, KafkaError> {
+pub(crate) fn client(
+    kafka: &KafkaArgs,
+    group: &str,
+    protocol: Protocol,
+    ownership: Ownership,
+) -> Result<Client, KafkaError> {
     let mut config = ClientConfig::new();
     match protocol {
         Protocol::Consumer => config.set("group.protocol", "consumer"),
@@ -173,7 +207,7 @@ pub(crate) fn client(kafka: &KafkaArgs, group: &str, protocol: Protocol) -> Resu
         // Both recover by themselves; a restarted broker should be found within a second.
         .set("reconnect.backoff.max.ms", "1000")
         .set("topic.metadata.refresh.interval.ms", "10000")
-        .create_with_context(Ownership::default())
+        .create_with_context(ownership)
 }
 
 /// Whether only a new client can help.

@@ -5,7 +5,8 @@
 //! is an intent row written by a handler and carried out by [`dispatch`].
 //!
 //! `run` is a member of a group and `worker` its loop, over the `buffer` of what was read; `batch` is the transaction, with
-//! `fence`, `hold`, `inbox` and `dead_letter` in it. `replay` carries out what operators order by [`dead_letters`].
+//! `fence`, `hold`, `inbox` and `dead_letter` in it. `replay` carries out what operators order by [`dead_letters`]. `spans` says in
+//! which trace each of them shows.
 
 mod batch;
 mod buffer;
@@ -21,10 +22,13 @@ mod inbox;
 mod kafka;
 mod message;
 mod metrics;
+mod noted;
+mod open_letters;
 mod replay;
 mod ring;
 mod run;
 mod schema;
+mod spans;
 mod subscription;
 mod undelivered;
 mod worker;
@@ -35,6 +39,7 @@ pub use horizon::read_until;
 pub use kafka::KafkaArgs;
 pub use message::Message;
 pub use metrics::Metrics;
+pub use noted::Noted;
 pub use run::Consumer;
 pub use schema::{migrate, pending};
 pub use subscription::{EventType, Limits, Policy, Subscription, Topic, Unknown};

@@ -9,7 +9,7 @@ use std::{
 use outbox::Headers;
 use prost::Name;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
-use tracing::{Span, info_span};
+use tracing::Span;
 use uuid::Uuid;
 
 use crate::{HandleError, Kind, error::Failure};
@@ -48,6 +48,8 @@ pub struct Message {
     pub id: Uuid,
     /// `ce_type`, the full protobuf name; empty where the headers are not an event's.
     pub event_type: String,
+    /// The span in which a batch processes it; none outside of one.
+    pub span: Option<Span>,
 }
 
 impl Message {
@@ -75,6 +77,7 @@ impl Message {
             source: String::new(),
             id: Uuid::nil(),
             event_type: String::new(),
+            span: None,
         }
     }
 
@@ -131,23 +134,6 @@ impl Message {
             + self.payload.as_ref().map_or(0, Vec::len)
     }
 
-    /// The span in which it is processed, in the trace of whoever sent it.
-    pub fn span(&self) -> Span {
-        let span = info_span!(
-            "process",
-            otel.name = %format_args!("process {}", self.topic),
-            otel.kind = "consumer",
-            messaging.system = "kafka",
-            messaging.destination.name = self.topic,
-            messaging.destination.partition.id = self.partition,
-            messaging.kafka.offset = self.offset,
-            messaging.message.id = %self.id,
-        );
-        let sent = telemetry::propagation::read(self.headers.text("traceparent"), self.headers.text("tracestate"));
-        telemetry::span::set_parent(&span, sent.as_ref());
-        span
-    }
-
     /// Whether the record says that it carries this message type.
     pub fn is<M: Name>(&self) -> bool {
         self.event_type == M::full_name()
@@ -164,8 +150,8 @@ impl Message {
         (days(self.made_at()) % 32) as i16
     }
 
-    /// Since 1970, by the id.
-    fn made_at(&self) -> Duration {
+    /// When its event was made, since 1970, by the id.
+    pub(crate) fn made_at(&self) -> Duration {
         Duration::from_millis((self.id.as_u128() >> 80) as u64)
     }
 }
@@ -191,6 +177,7 @@ mod tests {
             source: String::new(),
             id: Uuid::nil(),
             event_type: String::new(),
+            span: None,
         }
     }
 

@@ -9,13 +9,14 @@ use outbox::{Event, Headers, UnitOfWork};
 use sqlx::{FromRow, PgConnection, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument as _, info, warn};
 use uuid::Uuid;
 
 use crate::{
     Consumer, Error, Handler, Kind, Message, batch,
     dead_letter::{Letter, cut, fingerprint},
     error::Failure,
+    spans::Unfinished,
 };
 
 /// How often it is looked for work.
@@ -130,38 +131,63 @@ async fn step<H: Handler>(consumer: &Consumer<H>, group: &str, attempt: &mut Att
         return Ok(Step::Something);
     };
     attempt.letter = Some(letter.id);
-    let mut message = letter.message.clone();
     let condemned = attempt.condemned.as_ref().filter(|(condemned, _)| *condemned == letter.id);
+    let condemned = condemned.map(|(_, failure)| failure.clone());
+    let mut message = letter.message.clone();
     let admitted = message.identify().and_then(|()| consumer.subscription.takes(&message));
-    let outcome = match (admitted, condemned) {
-        (Err(failure), _) => Err(failure),
-        (Ok(_), Some((_, failure))) => Err(failure.clone()),
-        (Ok(true), None) => batch::run_apart(&consumer.handler, &mut work, &message).await?,
-        // An older program than the one that parked it would take it for done.
-        (Ok(false), None) if letter.has_failed => Err(Failure {
-            kind: Kind::Config,
-            error: format!(
-                "this program does not take events of type {:?} from {}",
-                message.event_type, message.topic
-            ),
-        }),
-        (Ok(false), None) => Ok(Vec::new()),
+    let span = message.replay_span(consumer.subscription.group, job.id);
+    message.span = Some(span.clone());
+    let unfinished = Unfinished(Some(span.clone()));
+    let replayed = async {
+        // An outcome is what the record has caused, or why it has not taken effect.
+        let outcome = match (admitted, condemned) {
+            (Err(failure), _) | (Ok(_), Some(failure)) => Err(failure),
+            (Ok(true), None) => batch::run_apart(&consumer.handler, &mut work, &message).await?,
+            // An older program than the one that parked it would take it for done.
+            (Ok(false), None) if letter.has_failed => Err(Failure {
+                kind: Kind::Config,
+                error: format!(
+                    "this program does not take events of type {:?} from {}",
+                    message.event_type, message.topic
+                ),
+            }),
+            (Ok(false), None) => Ok(Vec::new()),
+        };
+        commit(work, consumer, group, &job, &letter, &message, outcome).await
     };
+    match replayed.instrument(span).await {
+        Ok(None) => unfinished.succeed(),
+        Ok(Some(Failure { kind, error })) => unfinished.fail(kind.as_str(), &error),
+        Err(error) => {
+            unfinished.fail(error.class(), &error.words());
+            return Err(error);
+        }
+    }
+    Ok(Step::Something)
+}
+
+/// Writes the outcome of a letter with all that it means. Says why it has failed, where it has.
+async fn commit<H: Handler>(
+    mut work: UnitOfWork,
+    consumer: &Consumer<H>,
+    group: &str,
+    job: &Job,
+    letter: &Stored,
+    message: &Message,
+    outcome: Result<Vec<Event>, Failure>,
+) -> Result<Option<Failure>, Error> {
+    let failure = outcome.as_ref().err().cloned();
     let events = match outcome {
         Ok(events) => {
-            succeed(&mut work, group, &job, &letter, &message).await?;
-            consumer.metrics.replayed(&message.topic);
+            succeed(&mut work, group, job, letter, message).await?;
             events
         }
         Err(failure) if failure.kind == Kind::Config => {
             warn!(group, replay = %job.id, error = failure.error, "replay stops");
-            finish(&mut work, group, &job, "stopped", Some(&failure.error)).await?;
+            finish(&mut work, group, job, "stopped", Some(&failure.error)).await?;
             Vec::new()
         }
-        Err(failure) => {
-            consumer.metrics.parked(&message.topic, Some(failure.kind));
-            fail(&mut work, consumer, group, &job, &letter, failure).await?.into_iter().collect()
-        }
+        Err(failure) => fail(&mut work, consumer, group, job, letter, failure).await?.into_iter().collect(),
     };
     sqlx::query(
         "update inbox.replay
@@ -174,7 +200,16 @@ async fn step<H: Handler>(consumer: &Consumer<H>, group: &str, attempt: &mut Att
     .execute(&mut *work)
     .await?;
     work.commit(events).await?;
-    Ok(Step::Something)
+    match &failure {
+        None => {
+            consumer.handler.committed(&[message]);
+            consumer.metrics.replayed(&message.topic);
+        }
+        Some(failure) if failure.kind == Kind::Config => {}
+        Some(failure) => consumer.metrics.parked(&message.topic, Some(failure.kind)),
+    }
+    consumer.metrics.letters_changed.notify_one();
+    Ok(failure)
 }
 
 /// The replay's next dead letter, behind the lock of its key's hold.
@@ -351,6 +386,7 @@ impl FromRow<'_, PgRow> for Stored {
                 source: String::new(),
                 id: Uuid::nil(),
                 event_type: String::new(),
+                span: None,
             },
             attempts: row.try_get("attempts")?,
             replays: row.try_get("replays")?,

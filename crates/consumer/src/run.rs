@@ -11,8 +11,8 @@ use tracing::{info, warn};
 
 use crate::{
     Error, Handler, KafkaArgs, Metrics, Subscription,
-    kafka::{self, Client, Protocol},
-    replay, ring,
+    kafka::{self, Client, Ownership, Protocol},
+    open_letters, replay, ring,
     worker::Worker,
 };
 
@@ -61,12 +61,14 @@ impl<H: Handler> Consumer<H> {
         let ended = shutdown.child_token();
         let replays = replay::run(&self, ended.clone());
         let ring = ring::keep(&self.pool, ended.clone());
+        let group = self.group();
+        let open = open_letters::watch(&self.pool, &group, &self.metrics, ended.clone());
         let records = async {
             let outcome = self.consume(&shutdown).await;
             ended.cancel();
             outcome
         };
-        let (outcome, (), ()) = tokio::join!(records, replays, ring);
+        let (outcome, (), (), ()) = tokio::join!(records, replays, ring, open);
         outcome
     }
 
@@ -103,7 +105,8 @@ impl<H: Handler> Consumer<H> {
     /// One membership of the group.
     async fn join(&self, protocol: Protocol, shutdown: &CancellationToken) -> Result<(), Error> {
         let group = self.group();
-        let client = kafka::client(&self.kafka, &group, protocol)?;
+        let ownership = Ownership::new(&self.metrics, &self.kafka.prefix);
+        let client = kafka::client(&self.kafka, &group, protocol, ownership)?;
         let topics: Vec<String> = self
             .subscription
             .topics
@@ -113,7 +116,9 @@ impl<H: Handler> Consumer<H> {
         client.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
         info!(group, ?topics, "consuming");
         let ended = Worker::new(self, &client, &group).work(shutdown).await;
+        let ownership = Arc::clone(client.context());
         leave(client, &group).await;
+        ownership.finish();
         ended
     }
 }

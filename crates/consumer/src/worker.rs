@@ -9,6 +9,7 @@ use rdkafka::{
     error::KafkaError,
     message::{BorrowedMessage, Message as _},
 };
+use telemetry::TraceId;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -21,6 +22,7 @@ use crate::{
     error::Failure,
     fence::Fence,
     kafka::{self, Client},
+    spans,
 };
 
 /// How long a batch that was rolled back waits: doubles from the first to the second.
@@ -76,8 +78,8 @@ impl<'c, H: Handler> Worker<'c, H> {
             let started = Instant::now();
             let processed = timeout(WITHIN, self.process(&mut batch)).await.unwrap_or(Err(Error::Timeout));
             match processed {
-                Ok(()) => {
-                    self.consumer.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
+                Ok(trace) => {
+                    self.consumer.metrics.batch_seconds.observe_in(started.elapsed().as_secs_f64(), trace);
                     backoff = BACKOFF.0;
                     self.limits.records =
                         (self.limits.records * 2).min(self.consumer.subscription.limits.records);
@@ -90,6 +92,8 @@ impl<'c, H: Handler> Worker<'c, H> {
                         self.limits.records = (batch.len() / 2).max(1);
                     }
                     let words = error.words();
+                    // Of an attempt that was cut off.
+                    spans::roll_back(&mut batch, error.class(), &words);
                     warn!(
                         group = self.group,
                         error = words,
@@ -151,7 +155,7 @@ impl<'c, H: Handler> Worker<'c, H> {
                 // What is no event is dealt with in its turn.
                 let _ = message.identify();
                 let size = message.size();
-                self.buffer.push(Read { partition, ownership, message });
+                self.buffer.push(Read { partition, ownership, message, has_waited: false });
                 Ok(Some(size))
             }
             Err(error) if kafka::is_lost(&error) => Err(error.into()),
@@ -196,19 +200,21 @@ impl<'c, H: Handler> Worker<'c, H> {
     }
 
     /// Applies a batch. What fails is found from left to right: nothing right of it commits before it has succeeded, has
-    /// been parked with its hold, or its partition waits. What is left in `batch` afterwards has not taken effect.
-    async fn process(&mut self, batch: &mut Vec<Read>) -> Result<(), Error> {
-        let (mut mode, mut size) = (Mode::Together, batch.len());
+    /// been parked with its hold, or its partition waits. What is left in `batch` afterwards has not taken effect. Returns
+    /// the last sampled trace in which something has.
+    async fn process(&mut self, batch: &mut Vec<Read>) -> Result<Option<TraceId>, Error> {
+        let (mut mode, mut size, mut trace) = (Mode::Together, batch.len(), None);
         while !batch.is_empty() {
             size = size.clamp(1, batch.len());
-            match self.apply(&batch[..size], &mode).await {
-                Ok(()) => {
+            match self.apply(&mut batch[..size], &mode).await {
+                Ok(recorded) => {
+                    trace = recorded.or(trace);
                     let done = batch.drain(..size).collect::<Vec<_>>();
                     self.commit_offsets(&done)?;
                     mode = if matches!(mode, Mode::Together) { mode } else { Mode::Apart };
                     size = batch.len();
                 }
-                Err(Stopped::Record) => mode = Mode::Apart,
+                Err(Stopped::Record(_)) => mode = Mode::Apart,
                 Err(Stopped::Blocked { index, failure }) => {
                     self.block(batch, index, &failure)?;
                     (mode, size) = (Mode::Apart, batch.len());
@@ -235,10 +241,10 @@ impl<'c, H: Handler> Worker<'c, H> {
                 },
             }
         }
-        Ok(())
+        Ok(trace)
     }
 
-    async fn apply(&self, reads: &[Read], mode: &Mode) -> Result<(), Stopped> {
+    async fn apply(&self, reads: &mut [Read], mode: &Mode) -> Result<Option<TraceId>, Stopped> {
         let consumer = self.consumer;
         consumer.heartbeat.beat();
         let ownership = self.client.context();
@@ -252,12 +258,12 @@ impl<'c, H: Handler> Worker<'c, H> {
             metrics: &consumer.metrics,
             version: consumer.version,
         };
-        batches.apply(&fence, reads, mode).await?;
+        let trace = batches.apply(&fence, reads, mode).await?;
         for fenced in fence.partitions() {
             ownership.reach(&fenced.partition, fenced.next);
         }
         consumer.after_commit.notify_one();
-        Ok(())
+        Ok(trace)
     }
 
     /// Whether each partition goes on where the effects in PostgreSQL end. Kafka's committed offset may be ahead of them,

@@ -16,6 +16,8 @@ pub trait App: Send + Sync + Sized + 'static {
     const NAME: &'static str;
     /// Full name of its gRPC service, whose health means "ready to serve".
     const GRPC_SERVICE: &'static str;
+    /// Its methods with an objective, such as `CreateOrder`: what counts against one is shown from the start.
+    const OBJECTIVES: &'static [&'static str] = &[];
     /// The service's own flags.
     type Config: clap::Args + Addresses + Clone + Send + Sync + 'static;
 

@@ -7,6 +7,7 @@ use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use telemetry::{Metrics, catalogue::database as catalogue};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -34,6 +35,26 @@ pub fn pool(args: &DatabaseArgs, application_name: &str) -> anyhow::Result<PgPoo
         // A ping before each use would cost a round trip on every hot path.
         .test_before_acquire(false)
         .connect_lazy_with(options))
+}
+
+/// Shows the pool in `/metrics`, and says to spans which database it is; once a process.
+pub fn show(pool: &PgPool, metrics: &Metrics) {
+    let options = pool.connect_options();
+    telemetry::describe_database(
+        options.get_database().unwrap_or_default(),
+        options.get_host(),
+        options.get_port(),
+    );
+    metrics.gauge(&catalogue::CONNECTIONS_MAX).set(f64::from(pool.options().get_max_connections()));
+    let connections = metrics.gauges(&catalogue::CONNECTIONS);
+    let (idle, used) = (connections.with(["idle"]), connections.with(["used"]));
+    let pool = pool.clone();
+    metrics.on_scrape(move || {
+        // The idle ones first: one that is handed out in between is then counted as idle, and none as less than nothing.
+        let now_idle = pool.num_idle();
+        idle.set_count(now_idle);
+        used.set_count((pool.size() as usize).saturating_sub(now_idle));
+    });
 }
 
 /// Asks the database whether it is there, over a connection of its own: a pool that is taken is load, not absence.

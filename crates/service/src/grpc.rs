@@ -1,4 +1,9 @@
-//! The gRPC server: health, reflection, limits, a span for each call.
+//! The gRPC server: health, reflection, limits, and for each call a span and a duration.
+
+mod call;
+mod method;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{
@@ -15,8 +20,8 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tracing::{Span, info_span};
 
+use self::method::Methods;
 use crate::status::{Reason, status};
 
 /// Calls of one connection that are worked on at a time. Further ones wait in the client, unseen and without an error,
@@ -67,54 +72,60 @@ pub fn gated(routes: Routes, admitted: Arc<AtomicBool>) -> Routes {
     Routes::from(routes.into_axum_router().layer(axum::middleware::from_fn(gate)))
 }
 
+/// What callers can call.
+pub struct Service {
+    /// The service's own.
+    pub routes: Routes,
+    /// Its health.
+    pub health: Health,
+    /// What reflection tells.
+    pub descriptors: &'static [u8],
+    /// Its methods that have an objective.
+    pub objectives: &'static [&'static str],
+}
+
+impl Service {
+    /// Its routes, and those that every server has, each call followed. Once a process.
+    fn followed(self, metrics: &telemetry::Metrics) -> anyhow::Result<Routes> {
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(self.descriptors)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let methods = Methods::register(metrics, self.health.service, self.descriptors, self.objectives)?;
+        let reporter =
+            tonic_health::server::HealthService::from_health_reporter(self.health.reporter.clone());
+        let routes = self
+            .routes
+            .add_service(tonic_health::pb::health_server::HealthServer::new(reporter))
+            .add_service(reflection().build_v1().context("descriptor set")?)
+            .add_service(reflection().build_v1alpha().context("descriptor set")?);
+        let follow = axum::middleware::from_fn_with_state(Arc::new(methods), call::follow);
+        Ok(Routes::from(routes.into_axum_router().layer(follow)))
+    }
+}
+
 /// Serves until shutdown, then lets calls in flight finish.
 pub async fn serve(
     listener: TcpListener,
-    routes: Routes,
-    health: Health,
-    descriptors: &'static [u8],
+    service: Service,
+    metrics: telemetry::Metrics,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(descriptors)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let reporter = tonic_health::server::HealthService::from_health_reporter(health.reporter.clone());
+    let health = service.health.clone();
+    let routes = service.followed(&metrics)?;
     let incoming = TcpListenerStream::new(listener);
     let drain = async move {
         shutdown.cancelled().await;
         health.close().await;
     };
     Server::builder()
-        .trace_fn(span)
         .tcp_nodelay(true)
         .max_concurrent_streams(CONCURRENT_STREAMS)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_routes(routes)
-        .add_service(tonic_health::pb::health_server::HealthServer::new(reporter))
-        .add_service(reflection().build_v1().context("descriptor set")?)
-        .add_service(reflection().build_v1alpha().context("descriptor set")?)
         .serve_with_incoming_shutdown(incoming, drain)
         .await
         .context("serve gRPC")
-}
-
-/// A span for each call, child of the caller's.
-fn span<B>(request: &tonic::codegen::http::Request<B>) -> Span {
-    let path = request.uri().path().trim_start_matches('/');
-    let (service, method) = path.split_once('/').unwrap_or((path, ""));
-    let span = info_span!(
-        "rpc",
-        otel.name = path,
-        otel.kind = "server",
-        rpc.system = "grpc",
-        rpc.service = service,
-        rpc.method = method,
-    );
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let caller = telemetry::propagation::read(header("traceparent"), header("tracestate"));
-    telemetry::span::set_parent(&span, caller.as_ref());
-    span
 }

@@ -197,6 +197,7 @@ async fn run<A: App>(
     let stop = shutdown::on_signal()?;
     let metrics = Metrics::new();
     let pool = database::pool(&options.database, A::NAME)?;
+    database::show(&pool, &metrics);
     let app = Arc::new(A::build(&options.own, pool.clone(), &metrics, stop.clone())?);
     let heartbeat = Arc::new(Heartbeat::new("worker"));
     let readiness = Readiness::not_yet("starting: waits for its database");
@@ -221,13 +222,13 @@ async fn run<A: App>(
     };
     let admin_port = tokio::spawn(admin::serve(admin_listener, told, closed.clone()));
     if let Some(listener) = grpc_listener {
-        tasks.spawn(grpc::serve(
-            listener,
-            grpc::gated(Arc::clone(&app).routes(), Arc::clone(&admitted)),
-            health.clone(),
+        let service = grpc::Service {
+            routes: grpc::gated(Arc::clone(&app).routes(), Arc::clone(&admitted)),
+            health: health.clone(),
             descriptors,
-            stop.clone(),
-        ));
+            objectives: A::OBJECTIVES,
+        };
+        tasks.spawn(grpc::serve(listener, service, metrics.clone(), stop.clone()));
     }
     if wait_for_database::<A>(&pool, &heartbeat, &stop).await? {
         admitted.store(true, Ordering::Release);

@@ -1,6 +1,7 @@
 //! Kafka from Maven Central: one broker that is its own controller.
 
 mod install;
+mod jmx;
 
 use std::{
     fs,
@@ -22,6 +23,7 @@ use uuid::Uuid;
 use crate::{Error, Launch, Result, StopSignal, program};
 
 pub use install::{install, is_installed};
+pub use jmx::observe;
 
 /// How long the formatter may take.
 const FORMAT_WITHIN: Duration = Duration::from_secs(60);

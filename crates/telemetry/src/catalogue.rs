@@ -59,7 +59,7 @@ catalogue! {
     }
     /// Connection pools.
     database, "Database pool", "order, inventory, billing, notification" {
-        CONNECTIONS = Kind::Gauge, "db_client_connection_count", ["db_client_connection_state"],
+        CONNECTIONS = Kind::Gauge, "db_client_connections", ["db_client_connection_state"],
             "Connections to the database that are idle or used";
         CONNECTIONS_MAX = Kind::Gauge, "db_client_connection_max", [], "Most connections that the pool may open";
     }
@@ -78,7 +78,7 @@ catalogue! {
         IN_FLIGHT = Kind::Gauge, "outbox_in_flight_events", ["outbox"],
             "Events given to Kafka and not acknowledged yet";
         OLDEST_TRANSACTION = Kind::Gauge, "outbox_oldest_transaction_seconds", ["outbox"],
-            "Age of the oldest open transaction of the database, whose events come late";
+            "Age of the oldest open transaction that has written, as far as the relay sees; its events come late";
         REFUSED = Kind::Counter, "outbox_refused_total", ["outbox", "topic"],
             "Events that Kafka refused; they are parked and their keys held";
         HELD_KEYS = Kind::Gauge, "outbox_held_keys", ["outbox"],

@@ -4,7 +4,10 @@ mod instruments;
 mod process;
 mod text_format;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
@@ -38,7 +41,20 @@ pub enum Kind {
 
 /// The process's metrics; clones share one registry. Registering a metric twice is a bug, and shows in `/metrics`.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics(Arc<Mutex<Registry>>);
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+    refreshes: Arc<Mutex<Vec<Refresh>>>,
+}
+
+/// Sets metrics to what is so when they are asked for.
+#[derive(Clone)]
+struct Refresh(Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Refresh {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Refresh")
+    }
+}
 
 impl Metrics {
     /// An empty registry.
@@ -83,8 +99,18 @@ impl Metrics {
         self.with(process::register);
     }
 
+    /// Runs this before each scrape, to set gauges of what is cheap to ask and nobody tells. It must not block.
+    pub fn on_scrape(&self, refresh: impl Fn() + Send + Sync + 'static) {
+        self.refreshes.lock().unwrap_or_else(PoisonError::into_inner).push(Refresh(Arc::new(refresh)));
+    }
+
     /// OpenMetrics 1.0 text, with exemplars.
     pub fn openmetrics(&self) -> String {
+        // Not under the lock: a refresh may register something.
+        let refreshes = self.refreshes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for Refresh(refresh) in refreshes {
+            refresh();
+        }
         let mut text = String::new();
         // Writing to a string cannot fail; a metric that encodes itself wrongly would cut the text.
         let _ = self.with(|registry| encode(&mut text, registry));
@@ -97,7 +123,7 @@ impl Metrics {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Registry) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -117,6 +143,16 @@ mod tests {
                 assert!(text.contains(&format!("\n{}", metric.name)), "{} is missing: {text}", metric.name);
             }
         }
+    }
+
+    #[test]
+    fn a_scrape_shows_what_is_so_when_it_comes() {
+        let (metrics, now) = (Metrics::new(), Arc::new(Mutex::new(1.0)));
+        let (gauge, asked) = (metrics.gauge(&catalogue::order::WATCHERS), Arc::clone(&now));
+        metrics.on_scrape(move || gauge.set(*asked.lock().expect("no panic")));
+        assert!(metrics.text().contains("\norder_watchers 1.0\n"));
+        *now.lock().expect("no panic") = 2.0;
+        assert!(metrics.openmetrics().contains("\norder_watchers 2.0\n"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! real binaries as processes, with a prefix of its own for topics and groups. Whoever uses a server shares it with
 //! every other test; a test that stops one starts a [`Dedicated`] one.
 
+mod collector;
 mod database;
 mod dedicated;
 mod platform;
@@ -14,6 +15,7 @@ mod statements;
 mod topics;
 mod until;
 
+pub use collector::{Collector, Event, Kind, Link, Span};
 pub use database::Database;
 pub use dedicated::Dedicated;
 pub use platform::{Part, Platform, Services, Worker};

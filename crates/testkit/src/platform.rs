@@ -10,21 +10,19 @@ use std::{
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use anyhow::Context as _;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use service::App;
 use uuid::Uuid;
 
 pub use self::{part::Part, worker::Worker};
 
-use self::probe::{READY, is_ready, readyz};
-use crate::{Database, Servers, servers::binaries, topics, until};
+use self::{
+    end::{ended, terminate},
+    probe::{READY, is_ready, readyz},
+};
+use crate::{Collector, Database, Servers, servers::binaries, topics, until};
 
 /// The services of a platform, whose migrations make its databases. What runs are their binaries.
 pub trait Services {
@@ -83,13 +81,22 @@ impl Platform {
             expected: Vec::new(),
             settings: Vec::new(),
         };
-        for part in Part::ALL {
-            platform.spawn(part)?;
-        }
-        for part in Part::ALL {
-            platform.ready(part).await?;
-        }
+        platform.start_all().await?;
         Ok(platform)
+    }
+
+    /// Starts every part after all were stopped, and waits until they are ready.
+    ///
+    /// # Errors
+    /// When a binary is missing or does not become ready.
+    pub async fn start_all(&mut self) -> anyhow::Result<()> {
+        for part in Part::ALL {
+            self.spawn(part)?;
+        }
+        for part in Part::ALL {
+            self.ready(part).await?;
+        }
+        Ok(())
     }
 
     /// Lets a WARN or ERROR line that contains this text pass: the test provokes it.
@@ -151,17 +158,28 @@ impl Platform {
     /// # Errors
     /// When it does not run, or does not end.
     pub async fn terminate(&mut self, part: Part) -> anyhow::Result<Option<i32>> {
-        let mut child = self.take(part)?;
-        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM)?;
-        let status = until("the process ends", Duration::from_secs(25), || {
-            let status = child.try_wait();
-            async move { Ok(status?) }
-        })
-        .await;
-        if status.is_err() {
-            child.kill()?;
+        terminate(self.child(part)?)?;
+        ended(self.take(part)?).await
+    }
+
+    /// SIGTERM to every part at the same time, and what each one that has not ended with exit code 0 within 25 s has
+    /// done instead.
+    ///
+    /// # Errors
+    /// When one of them could not be asked.
+    pub async fn terminate_all(&mut self) -> anyhow::Result<Vec<String>> {
+        for (_, child) in &self.children {
+            terminate(child)?;
         }
-        Ok(status?.code())
+        let mut wrong = Vec::new();
+        for (part, child) in self.children.drain(..) {
+            match ended(child).await {
+                Ok(Some(0)) => {}
+                Ok(code) => wrong.push(format!("{} ended with {code:?}", part.name())),
+                Err(error) => wrong.push(format!("{}: {error:#}", part.name())),
+            }
+        }
+        Ok(wrong)
     }
 
     /// Starts a part that was stopped, and waits until it is ready.
@@ -188,6 +206,35 @@ impl Platform {
         self.restart(part).await
     }
 
+    /// Starts every part anew with these environment variables beside the others.
+    ///
+    /// # Errors
+    /// When one does not run, or does not become ready.
+    pub async fn configure_all(&mut self, settings: &[(&'static str, &str)]) -> anyhow::Result<()> {
+        for part in Part::ALL {
+            let settings = settings.iter().map(|(variable, value)| (part, *variable, (*value).to_owned()));
+            self.settings.extend(settings);
+        }
+        let wrong = self.terminate_all().await?;
+        anyhow::ensure!(wrong.is_empty(), "{wrong:?}");
+        self.start_all().await
+    }
+
+    /// Starts every part anew, with all its spans exported to this collector soon after they have ended, except where a
+    /// caller does not sample its own.
+    ///
+    /// # Errors
+    /// When one does not run, or does not become ready.
+    pub async fn trace(&mut self, collector: &Collector) -> anyhow::Result<()> {
+        let endpoint = collector.endpoint();
+        self.configure_all(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_TRACES_SAMPLER", "parentbased_always_on"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+        ])
+        .await
+    }
+
     /// What a service's `/readyz` answers: 200 or why not. `None` while its port is closed.
     ///
     /// # Errors
@@ -201,8 +248,12 @@ impl Platform {
     /// # Errors
     /// When it does not run.
     pub fn pid(&self, part: Part) -> anyhow::Result<u32> {
+        Ok(self.child(part)?.id())
+    }
+
+    fn child(&self, part: Part) -> anyhow::Result<&Child> {
         let child = self.children.iter().find(|(running, _)| *running == part);
-        Ok(child.context("this part does not run")?.1.id())
+        Ok(&child.context("this part does not run")?.1)
     }
 
     fn take(&mut self, part: Part) -> anyhow::Result<Child> {
@@ -251,7 +302,8 @@ impl Platform {
             service => service.name(),
         }));
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("ORDERLY_") || name == "RUST_LOG" {
+            let named = name.to_string_lossy();
+            if named.starts_with("ORDERLY_") || named.starts_with("OTEL_") || named == "RUST_LOG" {
                 command.env_remove(name);
             }
         }

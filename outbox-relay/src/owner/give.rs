@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::Owner;
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     producer::{Blame, Record, Refusal, Topic},
     reader::{Page, Row},
     stop::{Stop, bounded},
+    trace,
 };
 
 /// What has become of a page.
@@ -31,15 +32,7 @@ impl Owner<'_> {
     /// Gives the rows of a page to the producer, up to the first that has to wait for its topic. Rows of a held key, and
     /// rows that will never be taken, are parked, durably. `lane` is the topic whose lane it is.
     pub(super) async fn give(&mut self, page: &Page, lane: Option<&str>) -> Result<Given, Stop> {
-        let mut sent = Sent {
-            pending: self.flight.pending(),
-            after: page.after(page.rows.len()),
-            last_id: 0,
-            created_at: Vec::with_capacity(page.rows.len()),
-            topics: HashMap::new(),
-            bytes: 0,
-            sent_at: Instant::now(),
-        };
+        let mut sent = Sent::new(self.flight.pending(), page.after(page.rows.len()), page.rows.len());
         let (mut topics, mut parked, mut rows, mut stopped) = (HashMap::new(), Vec::new(), 0, Ok(()));
         for row in &page.rows {
             match self.give_row(row, lane, &mut topics, &mut sent).await {
@@ -92,16 +85,17 @@ impl Owner<'_> {
             }
         };
         let alone = row.id <= self.careful_until;
-        let refused = match Record::new(row, topic) {
-            Err(refusal) => Err(refusal),
-            Ok(record) if alone => self.send_alone(&record).await?.map(|()| record.topic),
-            Ok(record) => self.send(&record, &sent.pending).await?.map(|()| record.topic),
+        let given = match Record::new(row, topic) {
+            Err(refusal) => {
+                trace::refused(row, &refusal);
+                Err(refusal)
+            }
+            Ok(record) if alone => self.send_alone(&record).await?.map(|()| record),
+            Ok(record) => self.send(&record, &sent.pending).await?.map(|()| record),
         };
-        match refused {
-            Ok(topic) => {
-                sent.created_at.push(row.created_at);
-                sent.bytes += row.size();
-                *sent.topics.entry(topic).or_default() += 1;
+        match given {
+            Ok(record) => {
+                sent.add(record);
                 Ok(None)
             }
             Err(refusal) if refusal.blame() == Blame::Record => {

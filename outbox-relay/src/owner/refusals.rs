@@ -8,9 +8,11 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use super::{Owner, give::Parking};
 use crate::{
     lease::{self, Lease},
+    metrics::age,
     producer::{Blame, Record, Refusal},
     reader::{self, Row},
     stop::{Stop, bounded},
+    trace,
 };
 
 /// Parked events of one key that are published in one turn.
@@ -57,6 +59,7 @@ impl Owner<'_> {
         bounded(park(&self.lease, &mut self.connection, parked)).await??;
         for (row, refusal) in parked {
             let Some(refusal) = refusal else { continue };
+            self.topic_metrics(&row.topic).refused.inc();
             tracing::error!(
                 outbox = self.outbox.source.name,
                 topic = row.topic,
@@ -95,7 +98,8 @@ impl Owner<'_> {
 
     /// Copies a parked row to `<topic>.outbox.dlq`. Where that is refused too, PostgreSQL has the only copy.
     async fn dead_letter(&mut self, row: &Row, refusal: &Refusal) -> Result<(), Stop> {
-        let Ok(topic) = self.topic(&format!("{}.outbox.dlq", row.topic)).await? else { return Ok(()) };
+        let logical = format!("{}.outbox.dlq", row.topic);
+        let Ok(topic) = self.topic(&logical).await? else { return Ok(()) };
         let Ok(headers) = Headers::decode(&row.headers) else { return Ok(()) };
         let mut list: Vec<_> =
             headers.iter().map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec))).collect();
@@ -109,9 +113,9 @@ impl Owner<'_> {
         }
         let headers: Headers = list.into_iter().collect();
         // It keeps its partition: both topics have the same count, and where they have not, the key decides.
-        let copy = Row { headers: headers.encode(), partition: None, ..row.clone() };
+        let copy = Row { topic: logical, headers: headers.encode(), partition: None, ..row.clone() };
         let Ok(record) = Record::new(&copy, topic) else { return Ok(()) };
-        match self.send_alone(&record).await? {
+        match self.send_alone(&record.of_copy()).await? {
             // What another Kafka has acknowledged counts for nothing.
             Ok(()) if !self.is_same_kafka().await? => {}
             Ok(()) => {
@@ -149,13 +153,21 @@ impl Owner<'_> {
         for row in &rows {
             let Ok(at) = self.topic(&topic).await? else { break };
             let answer = match Record::new(row, at) {
-                Err(refusal) => Err(refusal),
-                Ok(record) => self.send_alone(&record).await?,
+                Err(refusal) => {
+                    trace::refused(row, &refusal);
+                    Err(refusal)
+                }
+                Ok(record) => self.send_alone(&record).await?.map(|()| record.trace()),
             };
             match answer {
-                Ok(()) => published.push(row.id),
+                Ok(trace) => {
+                    self.outbox.metrics.seconds.observe_in(age(row.created_at), trace);
+                    self.topic_metrics(&topic).published.inc();
+                    published.push(row.id);
+                }
                 Err(refusal) => {
                     if refusal.blame() == Blame::Record {
+                        self.topic_metrics(&topic).refused.inc();
                         // It is parked already; this renews the hold and its reason.
                         bounded(park(&self.lease, &mut self.connection, &[(row, Some(refusal))])).await??;
                     }

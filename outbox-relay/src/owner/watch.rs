@@ -1,10 +1,6 @@
 //! The lease is kept, the ring looked after, and from time to time it is said how things are, whatever else goes on.
 
-use std::{
-    future::Future,
-    pin::pin,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{future::Future, pin::pin, time::Duration};
 
 use sqlx::Row as _;
 use tokio::time::{Instant, timeout};
@@ -12,6 +8,7 @@ use tokio::time::{Instant, timeout};
 use super::Owner;
 use crate::{
     flight::Sent,
+    metrics::{TopicMetrics, age},
     ring,
     state::Phase,
     stop::{Stop, bounded},
@@ -57,8 +54,12 @@ impl Owner<'_> {
             self.doubted = Instant::now();
             self.outbox.producer.doubt_topics();
         }
-        let oldest = self.flight.oldest().or(self.waits_since);
-        self.outbox.metrics.oldest.set(oldest.map_or(0.0, |oldest| (now() - oldest).max(0.0)));
+        let oldest = self.oldest();
+        self.outbox.metrics.waits_since(oldest);
+        let transaction = bounded(self.transactions.oldest(&mut self.connection)).await??;
+        if let Some(seconds) = transaction {
+            self.outbox.metrics.oldest_transaction.set(seconds);
+        }
         if self.flight.waits().is_some_and(|waits| waits > UNANSWERED) {
             let trouble = self.outbox.producer.trouble();
             self.outbox.state.set(Phase::Waiting, format!("Kafka does not acknowledge: {trouble}"));
@@ -68,11 +69,30 @@ impl Owner<'_> {
         }
         self.outbox.metrics.held.set_count(self.holds.len());
         self.outbox.metrics.lanes.set_count(self.lanes.len());
-        if oldest.is_some() && self.counted.is_none_or(|counted| counted.elapsed() > COUNT) {
-            self.counted = Some(Instant::now());
-            let count = sqlx::query(include_str!("../sql/unpublished.sql")).bind(COUNT_UP_TO);
-            let row = bounded(count.fetch_one(&mut self.connection)).await??;
-            self.outbox.metrics.unpublished.set(row.try_get::<i64, _>("rows")? as f64);
+        if oldest.is_some() {
+            self.count().await?;
+        }
+        Ok(())
+    }
+
+    /// When the oldest row was appended that is known to be unpublished.
+    pub(super) fn oldest(&self) -> Option<f64> {
+        self.flight.oldest().or(self.waits_since)
+    }
+
+    /// Counts what is not published, unless that was done a moment ago, and finds out since when it waits where that is
+    /// not known.
+    pub(super) async fn count(&mut self) -> Result<(), Stop> {
+        if self.counted.is_some_and(|counted| counted.elapsed() <= COUNT) {
+            return Ok(());
+        }
+        self.counted = Some(Instant::now());
+        let count = sqlx::query(include_str!("../sql/unpublished.sql")).bind(COUNT_UP_TO);
+        let row = bounded(count.fetch_one(&mut self.connection)).await??;
+        let rows: i64 = row.try_get("rows")?;
+        self.outbox.metrics.unpublished.set(rows as f64);
+        if rows > 0 && self.oldest().is_none() {
+            self.waits_since = row.try_get("since")?;
         }
         Ok(())
     }
@@ -90,18 +110,20 @@ impl Owner<'_> {
     }
 
     pub(super) fn observe_published(&mut self, page: &Sent) {
-        let now = now();
-        for created_at in &page.created_at {
-            self.outbox.metrics.seconds.observe((now - created_at).max(0.0));
+        for (created_at, trace) in page.rows() {
+            self.outbox.metrics.seconds.observe_in(age(created_at), trace);
         }
         for (topic, rows) in &page.topics {
-            let counter =
-                self.counters.entry(topic.clone()).or_insert_with(|| self.outbox.metrics.published(topic));
-            counter.inc_by(*rows);
+            let logical = self.outbox.producer.logical(topic);
+            self.topic_metrics(logical).published.inc_by(*rows);
         }
     }
-}
 
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64())
+    /// The metrics of a topic, named without prefix.
+    pub(super) fn topic_metrics(&mut self, logical: &str) -> &TopicMetrics {
+        if !self.topics.contains_key(logical) {
+            self.topics.insert(logical.to_owned(), self.outbox.metrics.topic(logical));
+        }
+        &self.topics[logical]
+    }
 }

@@ -108,7 +108,8 @@ impl Client {
 
     /// Queues a record. `false` when the queue is full for now.
     pub fn send(&self, record: &Record<'_>, page: &Arc<Pending>) -> Result<bool, Refusal> {
-        let mut base = BaseRecord::with_opaque_to(&record.topic, page.clone()).partition(record.partition);
+        let pending = record.sending().map_or_else(|| page.clone(), |sending| page.of_sampled(sending));
+        let mut base = BaseRecord::with_opaque_to(&record.topic, pending).partition(record.partition);
         if let Some(key) = &record.row.key {
             base = base.key(key.as_slice());
         }
@@ -118,15 +119,21 @@ impl Client {
         page.add();
         match self.producer.send(base.headers(owned(&record.headers))) {
             Ok(()) => Ok(true),
-            Err((error, _)) => {
+            Err((error, base)) => {
                 page.take_back();
                 match error.rdkafka_error_code() {
                     Some(RDKafkaErrorCode::QueueFull) => Ok(false),
-                    code => Err(Refusal::Kafka {
-                        topic: record.topic.to_string(),
-                        reason: error.to_string(),
-                        code,
-                    }),
+                    code => {
+                        let refusal = Refusal::Kafka {
+                            topic: record.topic.to_string(),
+                            reason: error.to_string(),
+                            code,
+                        };
+                        if let Some(sending) = base.delivery_opaque.sending() {
+                            sending.refused(&refusal);
+                        }
+                        Err(refusal)
+                    }
                 }
             }
         }
@@ -149,7 +156,13 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, page: Arc<Pending>) {
         match result {
-            Ok(record) => page.acknowledged(|| (record.topic(), record.key())),
+            Ok(record) => {
+                // First: the relay may end with the last answer.
+                if let Some(sending) = page.sending() {
+                    sending.acknowledged(record.offset());
+                }
+                page.acknowledged(|| (record.topic(), record.key()));
+            }
             Err((error, record)) => {
                 let refusal = match error.rdkafka_error_code() {
                     Some(RDKafkaErrorCode::PurgeQueue) => Refusal::Purged { sent: false },
@@ -160,6 +173,12 @@ impl ProducerContext for Context {
                         code,
                     },
                 };
+                // What was not sent goes on waiting.
+                if let Some(sending) = page.sending()
+                    && refusal != (Refusal::Purged { sent: false })
+                {
+                    sending.refused(&refusal);
+                }
                 let id =
                     record.headers().and_then(|list| list.iter().find(|header| header.key == "ce_id")?.value);
                 let id = id.map(|id| String::from_utf8_lossy(id).into_owned());

@@ -3,9 +3,14 @@
 use std::sync::Arc;
 
 use outbox::Headers;
+use telemetry::{SpanContext, TraceId};
 
 use super::{Refusal, Topic, client::Client};
-use crate::{partitioner, reader::Row};
+use crate::{
+    partitioner,
+    reader::Row,
+    trace::{self, Sending},
+};
 
 /// What a batch of one record has around it: the header of the batch, and the lengths, the attributes, the differences of
 /// time and offset of the record (KIP-98, message format 2), each at its largest.
@@ -21,6 +26,9 @@ pub struct Record<'r> {
     pub topic: Arc<str>,
     pub(super) partition: i32,
     pub(super) headers: Headers,
+    /// Where the event was created, if that is sampled.
+    created: Option<SpanContext>,
+    is_copy: bool,
     pub(super) client: Arc<Client>,
 }
 
@@ -41,6 +49,23 @@ impl<'r> Record<'r> {
             Some(partition) => return Err(Refusal::NoPartition { topic: topic.name.to_string(), partition }),
             None => partitioner::partition(row.key.as_deref(), row.id, topic.partitions),
         };
-        Ok(Self { row, topic: topic.name, partition, headers, client: topic.client })
+        let created = trace::created(&headers);
+        Ok(Self { row, topic: topic.name, partition, headers, created, is_copy: false, client: topic.client })
+    }
+
+    /// The record is a copy of an event.
+    pub fn of_copy(self) -> Self {
+        Self { is_copy: true, ..self }
+    }
+
+    /// The event's trace, if it is sampled.
+    pub fn trace(&self) -> Option<TraceId> {
+        self.created.as_ref().map(SpanContext::trace_id)
+    }
+
+    /// What is to be told of a sampled event that is handed to the producer now.
+    pub(super) fn sending(&self) -> Option<Sending> {
+        let sending = Sending::now(self.created.clone()?, self.row, &self.headers, Some(self.partition));
+        Some(if self.is_copy { sending.of_copy() } else { sending })
     }
 }

@@ -78,6 +78,22 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// A name for it, of which there are few.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::NoTopic(_) => "NoTopic".to_owned(),
+            Self::PartitionsChanged { .. } => "PartitionsChanged".to_owned(),
+            Self::LimitChanged(_) => "LimitChanged".to_owned(),
+            Self::NoPartition { .. } => "NoPartition".to_owned(),
+            Self::TooLarge { .. } => "TooLarge".to_owned(),
+            Self::Headers(_) => "Headers".to_owned(),
+            Self::Kafka { code: Some(code), .. } => format!("{code:?}"),
+            Self::Kafka { code: None, .. } => "_OTHER".to_owned(),
+            Self::Purged { .. } => "Purged".to_owned(),
+            Self::Away(_) => "Away".to_owned(),
+        }
+    }
+
     /// Whose fault it is, if the record was refused alone: a batch is refused as a whole.
     pub fn blame(&self) -> Blame {
         use RDKafkaErrorCode as Code;

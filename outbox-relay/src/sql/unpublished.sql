@@ -1,5 +1,6 @@
--- $1 counts no further: rows that the cursor does not cover yet, and the age of the oldest in seconds.
-select count(*) as rows, coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8 as oldest
+-- $1 counts no further: rows that the cursor does not cover yet, the age of the oldest in seconds, and its Unix time.
+select count(*) as rows, coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8 as oldest,
+    extract(epoch from min(created_at))::float8 as since
 from (
     select created_at
     from (

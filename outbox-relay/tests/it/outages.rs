@@ -41,6 +41,7 @@ async fn kafka_is_away_and_comes_back() -> anyhow::Result<()> {
     .await?;
     relay.says_within("Kafka does not", WITHIN).await?;
     assert!(relay.metric("outbox_oldest_unpublished_seconds").await? > 0.0);
+    assert!(relay.metric("outbox_in_flight_events").await? > 0.0);
     kafka.start().await?;
     publishes(&relay, 2_000.0).await?;
     let tally = writers.stop().await?;

@@ -20,6 +20,7 @@ pub struct Record {
     /// Without prefix.
     pub topic: String,
     pub partition: i32,
+    pub offset: i64,
     pub key: Option<Vec<u8>>,
     pub headers: Headers,
     pub payload: Option<Vec<u8>>,
@@ -119,6 +120,7 @@ impl Records {
             self.read.push(Record {
                 topic: topic.trim_start_matches(&self.prefix).to_owned(),
                 partition,
+                offset: message.offset(),
                 key: message.key().map(<[u8]>::to_vec),
                 headers: headers
                     .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))

@@ -29,19 +29,27 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts a relay of one outbox, named `main`.
-    pub fn spawn(url: &str, kafka: &str, prefix: &str, log: &Path) -> anyhow::Result<Self> {
+    /// Starts a relay of one outbox, named `main`, with these variables in its environment.
+    pub fn spawn(
+        url: &str,
+        kafka: &str,
+        prefix: &str,
+        log: &Path,
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let admin = stack::port::free();
         let output = fs::OpenOptions::new().create(true).append(true).open(log)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_outbox-relay"));
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("ORDERLY_") || name == "RUST_LOG" {
+            let text = name.to_string_lossy();
+            if text.starts_with("ORDERLY_") || text.starts_with("OTEL_") || text == "RUST_LOG" {
                 command.env_remove(name);
             }
         }
         let child = command
             .args(["run", "--outbox", &format!("main={url}"), "--kafka", kafka, "--prefix", prefix])
             .args(["--admin", &format!("127.0.0.1:{admin}"), "--ring-interval", "200ms"])
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
@@ -109,6 +117,12 @@ impl Relay {
         samples.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<f64>()?)).sum()
     }
 
+    /// What it shows Prometheus, with exemplars.
+    pub async fn openmetrics(&self) -> anyhow::Result<String> {
+        let accept = "application/openmetrics-text; version=1.0.0";
+        self.ask("/metrics", accept).await?.context("the admin port is closed")
+    }
+
     /// Its resident memory in MiB.
     pub fn memory(&self) -> anyhow::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
@@ -119,8 +133,14 @@ impl Relay {
 
     /// The body of an answer; `None` while the port is closed.
     pub async fn get(&self, path: &str) -> anyhow::Result<Option<String>> {
+        self.ask(path, "*/*").await
+    }
+
+    async fn ask(&self, path: &str, accept: &str) -> anyhow::Result<Option<String>> {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.admin)).await else { return Ok(None) };
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
+        );
         let mut answer = String::new();
         let asked = async {
             stream.write_all(request.as_bytes()).await?;

@@ -118,7 +118,17 @@ impl Scene {
 
     /// A relay that is given this address of the outbox.
     pub fn relay_at(&self, name: &str, url: &str) -> anyhow::Result<Relay> {
-        Relay::spawn(url, &self.servers.kafka, &self.prefix, &self.folder.join(format!("{name}.log")))
+        self.spawn(name, url, &[])
+    }
+
+    /// A relay with these variables in its environment.
+    pub fn relay_with(&self, name: &str, variables: &[(&str, &str)]) -> anyhow::Result<Relay> {
+        self.spawn(name, &self.url(ROLES.relay), variables)
+    }
+
+    fn spawn(&self, name: &str, url: &str, variables: &[(&str, &str)]) -> anyhow::Result<Relay> {
+        let log = self.folder.join(format!("{name}.log"));
+        Relay::spawn(url, &self.servers.kafka, &self.prefix, &log, variables)
     }
 
     /// The direct address for a role of [`outbox::Roles`].
@@ -176,9 +186,14 @@ impl Scene {
 
     /// Ends the sessions of all relays.
     pub async fn cut_off_relays(&self) -> anyhow::Result<()> {
+        self.cut_off_relays_from(&mut *self.superuser.acquire().await?).await
+    }
+
+    /// The same, with a session that is there already.
+    pub async fn cut_off_relays_from(&self, session: &mut PgConnection) -> anyhow::Result<()> {
         let end = "select pg_terminate_backend(pid) from pg_stat_activity
             where datname = current_database() and usename = $1";
-        sqlx::query(end).bind(ROLES.relay).execute(&self.superuser).await?;
+        sqlx::query(end).bind(ROLES.relay).execute(session).await?;
         Ok(())
     }
 

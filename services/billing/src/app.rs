@@ -10,13 +10,15 @@ use proto::{
 };
 use service::Batcher;
 use sqlx::{PgConnection, PgPool};
+use telemetry::SpanContext;
 use tokio::sync::Notify;
-use tracing::Span;
+use tracing::{Instrument as _, Span, info_span};
 use uuid::Uuid;
 
 use crate::{
     domain::{Change, Command, Failure, Money, Payment, Posting, Status},
     error::Error,
+    metrics::Metrics,
     provider::Provider,
     store,
 };
@@ -28,6 +30,8 @@ pub const NOTIFICATION_EVENTS: &str = "notification-events";
 
 /// How many outcomes one transaction takes.
 const MOST_AT_ONCE: usize = 200;
+/// How many links the span of such a transaction has at most: as many as the SDK keeps by default.
+const MOST_LINKS: usize = 128;
 
 const SOURCE: Source = Source::new("/orderly/billing");
 
@@ -36,6 +40,7 @@ const SOURCE: Source = Source::new("/orderly/billing");
 pub struct Payments {
     pub(crate) pool: PgPool,
     pub(crate) provider: Provider,
+    metrics: Metrics,
     wake: Arc<Notify>,
     /// Whether a refund is owed afterwards; `None` where it was not settled.
     settlements: Batcher<Settlement, Option<bool>>,
@@ -46,13 +51,13 @@ impl Payments {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn new(pool: PgPool, provider: Provider) -> Self {
+    pub fn new(pool: PgPool, provider: Provider, metrics: Metrics) -> Self {
         let settlements = Batcher::new(MOST_AT_ONCE, {
-            let pool = pool.clone();
+            let (pool, metrics) = (pool.clone(), metrics.clone());
             move |settlements: Vec<Settlement>| {
-                let pool = pool.clone();
+                let (pool, metrics) = (pool.clone(), metrics.clone());
                 async move {
-                    match settle_all(&pool, &settlements).await {
+                    match settle_all(&pool, &metrics, &settlements).await {
                         Ok(refunds) => refunds.into_iter().map(Some).collect(),
                         Err(error) => {
                             tracing::debug!(%error, "not settled together");
@@ -62,7 +67,12 @@ impl Payments {
                 }
             }
         });
-        Self { pool, provider, wake: Arc::default(), settlements }
+        Self { pool, provider, metrics, wake: Arc::default(), settlements }
+    }
+
+    /// What is counted of them.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Wakes the dispatcher: a call to the provider is owed.
@@ -92,7 +102,7 @@ impl Payments {
         let refunds = match self.settlements.submit(settlement.clone()).await.flatten() {
             Some(refunds) => refunds,
             // The others may be at fault.
-            None => settle_all(&self.pool, &[settlement]).await?.contains(&true),
+            None => settle_all(&self.pool, &self.metrics, &[settlement]).await?.contains(&true),
         };
         if refunds {
             self.wake.notify_one();
@@ -111,7 +121,38 @@ struct Settlement {
 }
 
 /// Settles all in one transaction; says of each whether a refund is owed now.
-async fn settle_all(pool: &PgPool, settlements: &[Settlement]) -> Result<Vec<bool>, outbox::Error> {
+async fn settle_all(
+    pool: &PgPool,
+    metrics: &Metrics,
+    settlements: &[Settlement],
+) -> Result<Vec<bool>, outbox::Error> {
+    settle_in_one(pool, metrics, settlements).instrument(shared_span(settlements)).await
+}
+
+/// Where the transaction of settlements runs: one alone in its own span, more in a span that is linked with each.
+fn shared_span(settlements: &[Settlement]) -> Span {
+    if let [settlement] = settlements {
+        return settlement.span.clone();
+    }
+    let spans =
+        settlements.iter().map(|settlement| (&settlement.span, telemetry::span::context(&settlement.span)));
+    let sampled: Vec<_> = spans.filter(|(_, context)| context.is_sampled()).take(MOST_LINKS).collect();
+    if sampled.is_empty() {
+        return Span::none();
+    }
+    let batch = info_span!(parent: None, "settle batch", payments = settlements.len());
+    telemetry::span::set_parent(&batch, None);
+    sampled.iter().for_each(|(_, context)| telemetry::span::link(&batch, context));
+    let context = telemetry::span::context(&batch);
+    sampled.iter().for_each(|(span, _)| telemetry::span::link(span, &context));
+    batch
+}
+
+async fn settle_in_one(
+    pool: &PgPool,
+    metrics: &Metrics,
+    settlements: &[Settlement],
+) -> Result<Vec<bool>, outbox::Error> {
     let mut work = UnitOfWork::begin(pool).await?;
     let ids: Vec<Uuid> = settlements.iter().map(|settlement| settlement.payment_id).collect();
     let mut payments: HashMap<Uuid, Payment> = store::lock(&mut work, &ids)
@@ -126,21 +167,23 @@ async fn settle_all(pool: &PgPool, settlements: &[Settlement]) -> Result<Vec<boo
         events.extend(span.in_scope(|| ledger.carry_out(payment, command)));
         refunds.push(payment.status == Status::Refunding);
     }
-    ledger.write(&mut work).await?;
+    ledger.write(&mut work, None).await?;
     work.commit(events).await?;
+    metrics.came_into(&ledger.statuses);
     Ok(refunds)
 }
 
-/// Writes what follows from `command` for a locked payment, and returns what is to be announced.
+/// Writes what follows from `command` for a locked payment. Returns what is to be announced, and the statuses that the
+/// payment came into.
 pub async fn carry_out(
     connection: &mut PgConnection,
     payment: &mut Payment,
     command: &Command,
-) -> Result<Vec<Event>, sqlx::Error> {
+) -> Result<(Vec<Event>, Vec<Status>), sqlx::Error> {
     let mut ledger = Ledger::default();
     let events = ledger.carry_out(payment, command);
-    ledger.write(connection).await?;
-    Ok(events)
+    ledger.write(connection, Some(&telemetry::propagation::current())).await?;
+    Ok((events, ledger.statuses))
 }
 
 /// What is to be written about locked payments.
@@ -149,6 +192,8 @@ struct Ledger {
     entries: Vec<(Payment, Vec<Posting>)>,
     /// The version that is stored, and the payment as it is now.
     changed: Vec<(i32, Payment)>,
+    /// What payments came into, one after the other.
+    statuses: Vec<Status>,
 }
 
 impl Ledger {
@@ -161,7 +206,9 @@ impl Ledger {
         let mut events = Vec::new();
         for change in &changes {
             self.entries.push((payment.clone(), payment.postings(change)));
+            let status = payment.status;
             payment.evolve(change);
+            self.statuses.extend((payment.status != status).then_some(payment.status));
             events.extend(announce(payment, change));
         }
         match self.changed.iter_mut().find(|(_, changed)| changed.payment_id == payment.payment_id) {
@@ -179,12 +226,16 @@ impl Ledger {
         events
     }
 
-    async fn write(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn write(
+        &self,
+        connection: &mut PgConnection,
+        requested_in: Option<&SpanContext>,
+    ) -> Result<(), sqlx::Error> {
         if self.changed.is_empty() {
             return Ok(());
         }
         store::post(connection, &self.entries).await?;
-        store::save(connection, &self.changed).await
+        store::save(connection, &self.changed, requested_in).await
     }
 }
 

@@ -5,7 +5,8 @@ use std::error::Error as StdError;
 
 use consumer::dispatch::{Dispatch, Performed};
 use reqwest::StatusCode;
-use tracing::Instrument as _;
+use telemetry::{SpanContext, TraceId};
+use tracing::{Instrument as _, Span, field::Empty};
 use uuid::Uuid;
 
 use crate::{
@@ -31,14 +32,33 @@ impl Dispatch for Payments {
         store::claim(&self.pool, limit, LEASE_SECONDS).await
     }
 
+    fn trace(intent: &Intent) -> Option<TraceId> {
+        requested(intent).filter(SpanContext::is_sampled).map(|requested| requested.trace_id())
+    }
+
     async fn perform(&self, intent: Intent) -> Result<Performed, outbox::Error> {
-        let span =
-            tracing::info_span!("payment", payment_id = %intent.payment_id, order_id = %intent.order_id);
-        let requested =
-            telemetry::propagation::read(intent.traceparent.as_deref(), intent.tracestate.as_deref());
-        telemetry::span::set_parent(&span, requested.as_ref());
+        let span = span(&intent);
         self.perform_once(intent).instrument(span).await
     }
+}
+
+/// The span of one attempt, child of the request: another attempt's is a sibling.
+fn span(intent: &Intent) -> Span {
+    let span = tracing::info_span!(
+        "payment",
+        otel.name = if intent.status == Status::Refunding { "refund payment" } else { "charge payment" },
+        otel.status_code = Empty,
+        payment_id = %intent.payment_id,
+        order_id = %intent.order_id,
+        attempt = intent.attempts,
+    );
+    telemetry::span::set_parent(&span, requested(intent).as_ref());
+    span
+}
+
+/// Where the record was processed that requested the payment.
+fn requested(intent: &Intent) -> Option<SpanContext> {
+    telemetry::propagation::read(intent.traceparent.as_deref(), intent.tracestate.as_deref())
 }
 
 impl Payments {
@@ -54,6 +74,7 @@ impl Payments {
                 Ok(Performed::Answered)
             }
             Err(error) => {
+                Span::current().record("otel.status_code", "ERROR");
                 let backoff_ms = backoff_ms(intent.attempts);
                 tracing::warn!(
                     status = intent.status.as_str(),

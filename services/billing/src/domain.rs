@@ -231,6 +231,10 @@ pub fn backoff_ms(attempts: i32) -> i32 {
 pub struct UnknownName(String, &'static str);
 
 impl Status {
+    /// Every status.
+    pub const ALL: [Self; 5] =
+        [Self::Pending, Self::Succeeded, Self::Failed, Self::Refunding, Self::Refunded];
+
     /// The name in the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -247,8 +251,7 @@ impl FromStr for Status {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
-        use Status::{Failed, Pending, Refunded, Refunding, Succeeded};
-        [Pending, Succeeded, Failed, Refunding, Refunded]
+        Self::ALL
             .into_iter()
             .find(|status| status.as_str() == name)
             .ok_or_else(|| UnknownName(name.to_owned(), "payment status"))

@@ -1,6 +1,6 @@
 //! Kafka: one function for each event of `payment-requests`. SQL only; the dispatcher calls the provider afterwards.
 
-use consumer::{EventType, HandleError, Handler, Limits, Message, Subscription, Topic};
+use consumer::{EventType, HandleError, Handler, Limits, Message, Noted, Subscription, Topic};
 use outbox::Event;
 use proto::billing::v1::{PaymentRequested, RefundRequested};
 use sqlx::PgConnection;
@@ -8,8 +8,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    app::{announce, carry_out},
+    app::{Payments, announce, carry_out},
     domain::{Change, Command, Failure, Money, NO_CURRENCY, Payment, Status},
+    metrics::Metrics,
     provider::PaymentToken,
     store,
 };
@@ -28,8 +29,22 @@ pub const SUBSCRIPTION: Subscription = Subscription {
 const MAX_TOKEN: usize = 512;
 
 /// Handles the commands to billing.
-#[derive(Clone, Copy, Debug)]
-pub struct PaymentRequests;
+#[derive(Debug)]
+pub struct PaymentRequests {
+    metrics: Metrics,
+    /// The statuses that payments come into.
+    noted: Noted<Vec<Status>>,
+}
+
+/// What a record has led to: what is to be announced, and the statuses that its payment came into.
+type Effect = (Vec<Event>, Vec<Status>);
+
+impl PaymentRequests {
+    /// Those of these payments.
+    pub fn new(payments: &Payments) -> Self {
+        Self { metrics: payments.metrics().clone(), noted: Noted::default() }
+    }
+}
 
 impl Handler for PaymentRequests {
     async fn handle(
@@ -37,15 +52,21 @@ impl Handler for PaymentRequests {
         connection: &mut PgConnection,
         message: &Message,
     ) -> Result<Vec<Event>, HandleError> {
-        if message.is::<PaymentRequested>() {
+        let (events, statuses) = if message.is::<PaymentRequested>() {
             let request = Request::parse(message.decode()?).map_err(HandleError::poison)?;
-            payment_requested(connection, request, OffsetDateTime::now_utc()).await
+            payment_requested(connection, request, OffsetDateTime::now_utc()).await?
         } else if message.is::<RefundRequested>() {
             let refund = Refund::parse(message.decode()?).map_err(HandleError::poison)?;
-            refund_requested(connection, refund).await
+            refund_requested(connection, refund).await?
         } else {
-            Ok(vec![])
-        }
+            return Ok(vec![]);
+        };
+        self.noted.note(message, statuses);
+        Ok(events)
+    }
+
+    fn committed(&self, messages: &[&Message]) {
+        self.metrics.came_into(&self.noted.take(messages).concat());
     }
 }
 
@@ -70,7 +91,7 @@ async fn payment_requested(
     connection: &mut PgConnection,
     request: Request,
     now: OffsetDateTime,
-) -> Result<Vec<Event>, HandleError> {
+) -> Result<Effect, HandleError> {
     let expired = request.not_after.is_some_and(|not_after| not_after <= now);
     let mut payment = first_version(request.ids, request.amount, Status::Pending);
     let token = if expired {
@@ -81,16 +102,14 @@ async fn payment_requested(
         Some(&request.token)
     };
     if store::insert(connection, &payment, token, request.not_after).await? {
-        return Ok(match payment.failure {
-            Some(failure) => announce(&payment, &Change::Failed(failure)),
-            None => vec![],
-        });
+        let failed = payment.failure.map(|failure| announce(&payment, &Change::Failed(failure)));
+        return Ok((failed.unwrap_or_default(), vec![payment.status]));
     }
     let existing = existing(connection, &payment).await?;
     // A refund that came first has been answered; what it cancelled must never be charged.
     let tombstone = existing.amount.currency == NO_CURRENCY;
     if tombstone || existing.amount == payment.amount {
-        Ok(vec![])
+        Ok(Effect::default())
     } else {
         Err(HandleError::poison(format!(
             "payment {} was requested before with another amount",
@@ -99,15 +118,12 @@ async fn payment_requested(
     }
 }
 
-async fn refund_requested(
-    connection: &mut PgConnection,
-    Refund(ids): Refund,
-) -> Result<Vec<Event>, HandleError> {
+async fn refund_requested(connection: &mut PgConnection, Refund(ids): Refund) -> Result<Effect, HandleError> {
     let nothing = Money { currency: NO_CURRENCY.to_owned(), minor: 0 };
     let mut tombstone = first_version(ids, nothing, Status::Refunded);
     tombstone.refund_requested = true;
     if store::insert(connection, &tombstone, None, None).await? {
-        return Ok(announce(&tombstone, &Change::Refunded { minor: 0 }));
+        return Ok((announce(&tombstone, &Change::Refunded { minor: 0 }), vec![tombstone.status]));
     }
     let mut payment = existing(connection, &tombstone).await?;
     Ok(carry_out(connection, &mut payment, &Command::RequestRefund).await?)

@@ -18,6 +18,7 @@ pub mod dispatch;
 pub mod domain;
 pub mod error;
 pub mod handlers;
+pub mod metrics;
 pub mod provider;
 pub mod schema;
 pub mod store;
@@ -30,6 +31,7 @@ pub struct Billing {
     config: Config,
     payments: Arc<Payments>,
     metrics: consumer::Metrics,
+    dispatch_metrics: consumer::dispatch::Metrics,
 }
 
 impl service::App for Billing {
@@ -50,8 +52,9 @@ impl service::App for Billing {
             Provider::new(&config.provider_url, config.provider_timeout).context("provider client")?;
         Ok(Self {
             config: config.clone(),
-            payments: Arc::new(Payments::new(pool, provider)),
+            payments: Arc::new(Payments::new(pool, provider, metrics::Metrics::register(metrics))),
             metrics: consumer::Metrics::register(metrics, &handlers::SUBSCRIPTION),
+            dispatch_metrics: consumer::dispatch::Metrics::register(metrics),
         })
     }
 
@@ -68,7 +71,7 @@ impl service::App for Billing {
             subscription: handlers::SUBSCRIPTION,
             kafka: self.config.kafka.clone(),
             pool: self.payments.pool.clone(),
-            handler: PaymentRequests,
+            handler: PaymentRequests::new(&self.payments),
             after_commit: self.payments.wake(),
             heartbeat,
             metrics: self.metrics.clone(),
@@ -80,14 +83,16 @@ impl service::App for Billing {
             Arc::clone(&self.payments),
             usize::from(self.config.provider_concurrency),
             self.payments.wake(),
+            &self.dispatch_metrics,
             stop.clone(),
         );
+        let watch = self.payments.metrics().watch(&self.payments.pool, stop.clone());
         let consumer = async {
             let outcome = consumer.run(stop.clone()).await;
             stop.cancel();
             outcome
         };
-        let ((), consumed) = tokio::join!(dispatcher, consumer);
+        let ((), (), consumed) = tokio::join!(dispatcher, watch, consumer);
         consumed.context("consume payment-requests")
     }
 }

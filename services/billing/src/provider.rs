@@ -3,10 +3,11 @@
 //! An answer is final only when it says so in the provider's own words, of which `REFUSALS` is the whole list: any
 //! other 4xx or 5xx, a lost connection or an unreadable body leave the outcome unknown.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
-use reqwest::{Client, RequestBuilder, StatusCode, Url, redirect::Policy};
+use reqwest::{Client, StatusCode, Url, redirect::Policy};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tracing::{Instrument as _, Span, field::Empty, info_span};
 use uuid::Uuid;
 
 use crate::{
@@ -178,24 +179,94 @@ impl Provider {
     /// Takes the amount once, however often it is called for one payment.
     pub async fn charge(&self, intent: &Intent) -> Result<Charged, Unknown> {
         let Money { currency, minor } = &intent.amount;
-        let request = self.client.post(self.charges.clone()).json(&ChargeRequest {
+        let request = ChargeRequest {
             payment_id: intent.payment_id,
             order_id: intent.order_id,
             amount: Amount { currency, minor: *minor },
             token: intent.token.expose(),
-        });
-        let (status, body) = answer(request, intent.payment_id).await?;
-        interpret_charge(status, &body)
+        };
+        self.post(&self.charges, intent, &request, interpret_charge).await
     }
 
     /// Gives the whole amount back once, however often it is called for one payment.
     pub async fn refund(&self, intent: &Intent) -> Result<(), Unknown> {
-        let request = self
-            .client
-            .post(self.refunds.clone())
-            .json(&RefundRequest { payment_id: intent.payment_id, order_id: intent.order_id });
-        let (status, body) = answer(request, intent.payment_id).await?;
-        interpret_refund(status, &body, &intent.amount)
+        let request = RefundRequest { payment_id: intent.payment_id, order_id: intent.order_id };
+        let interpret = |status, body: &[u8]| interpret_refund(status, body, &intent.amount);
+        self.post(&self.refunds, intent, &request, interpret).await
+    }
+
+    /// One call, in a span by the semantic conventions for HTTP clients:
+    /// <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span>. They let whoever knows better than
+    /// the status code say whether a call has failed: a charge that the provider refuses in its own words is an answered
+    /// question, and everything that leaves the outcome unknown is a failure, also behind a 200.
+    async fn post<T>(
+        &self,
+        url: &Url,
+        intent: &Intent,
+        body: &impl Serialize,
+        interpret: impl FnOnce(StatusCode, &[u8]) -> Result<T, Unknown>,
+    ) -> Result<T, Unknown> {
+        let span = info_span!(
+            "POST",
+            otel.kind = "client",
+            otel.status_code = Empty,
+            http.request.method = "POST",
+            http.request.resend_count = (intent.attempts > 1).then(|| intent.attempts - 1),
+            http.response.status_code = Empty,
+            server.address = url.host_str(),
+            server.port = url.port_or_known_default(),
+            // It has neither a user name nor a query.
+            url.full = url.as_str(),
+            error.type = Empty,
+        );
+        let answered = async {
+            let (status, body) = self.exchange(url, intent.payment_id, body).await?;
+            interpret(status, &body)
+        };
+        let answered = answered.instrument(span.clone()).await;
+        if let Err(error) = &answered {
+            span.record("otel.status_code", "ERROR").record("error.type", error.kind().as_ref());
+        }
+        answered
+    }
+
+    /// The provider's answer, of a bounded size.
+    async fn exchange(
+        &self,
+        url: &Url,
+        payment_id: Uuid,
+        body: &impl Serialize,
+    ) -> Result<(StatusCode, Vec<u8>), Unknown> {
+        let request =
+            self.client.post(url.clone()).json(body).header("idempotency-key", payment_id.to_string());
+        let span = telemetry::propagation::current();
+        let context = telemetry::propagation::write(&span);
+        let request = context.fold(request, |request, (name, value)| request.header(name, value));
+        let mut response = request.send().await?;
+        let status = response.status();
+        Span::current().record("http.response.status_code", status.as_u16());
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            if body.len() + chunk.len() > MAX_BODY {
+                return Err(Unknown::Body { status });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((status, body))
+    }
+}
+
+impl Unknown {
+    /// Of the few kinds of failure that spans tell apart (`error.type`), the one that this is.
+    pub fn kind(&self) -> Cow<'static, str> {
+        match self {
+            Self::Lost(error) if error.is_timeout() => "timeout".into(),
+            Self::Lost(error) if error.is_connect() => "connect".into(),
+            Self::Lost(_) => "connection_lost".into(),
+            Self::Status { status, .. } => status.as_u16().to_string().into(),
+            Self::Body { .. } => "invalid_body".into(),
+            Self::Amount { .. } => "other_amount".into(),
+        }
     }
 }
 
@@ -204,23 +275,6 @@ fn path(url: &ProviderUrl, name: &str) -> Url {
     let path = format!("{}/v1/{name}", url.path().trim_end_matches('/'));
     url.set_path(&path);
     url
-}
-
-async fn answer(request: RequestBuilder, payment_id: Uuid) -> Result<(StatusCode, Vec<u8>), Unknown> {
-    let mut request = request.header("idempotency-key", payment_id.to_string());
-    for (name, value) in telemetry::propagation::write(&telemetry::propagation::current()) {
-        request = request.header(name, value);
-    }
-    let mut response = request.send().await?;
-    let status = response.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > MAX_BODY {
-            return Err(Unknown::Body { status });
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok((status, body))
 }
 
 fn interpret_charge(status: StatusCode, body: &[u8]) -> Result<Charged, Unknown> {

@@ -1,8 +1,9 @@
 //! SQL of payments and their ledger, as functions over a connection, so that they compose in one transaction.
 
-use std::error::Error as StdError;
+use std::{collections::HashMap, error::Error as StdError};
 
 use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
+use telemetry::SpanContext;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -45,8 +46,7 @@ pub async fn insert(
     token: Option<&PaymentToken>,
     not_after: Option<OffsetDateTime>,
 ) -> Result<bool, sqlx::Error> {
-    let context: Vec<_> = telemetry::propagation::write(&telemetry::propagation::current()).collect();
-    let header = |name| context.iter().find(|(header, _)| *header == name).map(|(_, value)| value.as_str());
+    let [traceparent, tracestate] = context(&telemetry::propagation::current());
     let done = sqlx::query(
         "INSERT INTO payments (payment_id, order_id, customer_id, currency, amount_minor, payment_token, status,
              failure, version, refund_requested, not_after, traceparent, tracestate)
@@ -64,19 +64,25 @@ pub async fn insert(
     .bind(payment.version)
     .bind(payment.refund_requested)
     .bind(not_after)
-    .bind(header("traceparent"))
-    .bind(header("tracestate"))
+    .bind(traceparent)
+    .bind(tracestate)
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
 }
 
-/// Writes the next versions of locked payments, each over the version that is stored.
-pub async fn save(connection: &mut PgConnection, changed: &[(i32, Payment)]) -> Result<(), sqlx::Error> {
+/// Writes the next versions of locked payments, each over the version that is stored; `requested_in` is the span of the
+/// record that has requested the change, where one has.
+pub async fn save(
+    connection: &mut PgConnection,
+    changed: &[(i32, Payment)],
+    requested_in: Option<&SpanContext>,
+) -> Result<(), sqlx::Error> {
     fn column<'p, T>(changed: &'p [(i32, Payment)], value: impl Fn(&'p Payment) -> T) -> Vec<T> {
         changed.iter().map(|(_, payment)| value(payment)).collect()
     }
     let before: Vec<i32> = changed.iter().map(|(before, _)| *before).collect();
+    let [traceparent, tracestate] = requested_in.map(context).unwrap_or_default();
     let done = sqlx::query(include_str!("sql/save.sql"))
         .bind(column(changed, |payment| payment.payment_id))
         .bind(before)
@@ -86,6 +92,8 @@ pub async fn save(connection: &mut PgConnection, changed: &[(i32, Payment)]) -> 
         .bind(column(changed, |payment| payment.provider_reference.as_deref()))
         .bind(column(changed, |payment| payment.refund_requested))
         .bind(column(changed, |payment| payment.refunded_minor))
+        .bind(traceparent)
+        .bind(tracestate)
         .execute(connection)
         .await?;
     if done.rows_affected() == changed.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
@@ -145,6 +153,22 @@ pub async fn claim(pool: &PgPool, limit: i64, lease_seconds: f64) -> Result<Vec<
     sqlx::query_as(include_str!("sql/claim.sql")).bind(limit).bind(lease_seconds).fetch_all(pool).await
 }
 
+/// Payments in a status that owe the provider a call.
+#[derive(Debug, FromRow)]
+pub struct Owed {
+    /// [`Status::Pending`] or [`Status::Refunding`].
+    pub status: String,
+    /// How many.
+    pub count: i64,
+    /// For how long the oldest of them has owed it.
+    pub oldest_secs: f64,
+}
+
+/// What is owed to the provider; without a status in which nothing is.
+pub async fn owed(executor: impl PgExecutor<'_>) -> Result<Vec<Owed>, sqlx::Error> {
+    sqlx::query_as(include_str!("sql/owed.sql")).fetch_all(executor).await
+}
+
 /// Gives a claim back, to be tried again after `backoff_ms` and up to half of it sooner. A later claim is left alone.
 pub async fn defer(
     executor: impl PgExecutor<'_>,
@@ -201,6 +225,12 @@ impl FromRow<'_, PgRow> for Intent {
             tracestate: row.try_get("tracestate")?,
         })
     }
+}
+
+/// The columns `traceparent` and `tracestate`.
+fn context(span: &SpanContext) -> [Option<String>; 2] {
+    let headers: HashMap<&str, String> = telemetry::propagation::write(span).collect();
+    telemetry::propagation::HEADERS.map(|name| headers.get(name).cloned())
 }
 
 fn amount(row: &PgRow) -> Result<Money, sqlx::Error> {

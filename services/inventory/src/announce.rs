@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use crate::app::Catalogue;
 
@@ -15,7 +15,7 @@ pub async fn run(catalogue: &Catalogue, every: Duration, shutdown: CancellationT
     loop {
         let (mut announced, mut more) = (0, true);
         while more && !shutdown.is_cancelled() {
-            match catalogue.announce(every).await {
+            match catalogue.announce(every).instrument(span()).await {
                 Ok((count, there_may_be_more)) => {
                     announced += count;
                     more = there_may_be_more;
@@ -34,4 +34,11 @@ pub async fn run(catalogue: &Catalogue, every: Duration, shutdown: CancellationT
             () = shutdown.cancelled() => return,
         }
     }
+}
+
+/// Nobody has asked for it: a trace of its own.
+fn span() -> Span {
+    let span = info_span!(parent: None, "announce products");
+    telemetry::span::set_parent(&span, None);
+    span
 }

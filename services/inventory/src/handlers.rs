@@ -4,7 +4,7 @@ mod answer;
 mod batch;
 mod request;
 
-use consumer::{EventType, HandleError, Handler, Limits, Message, Subscription, Topic};
+use consumer::{EventType, HandleError, Handler, Limits, Message, Noted, Subscription, Topic};
 use outbox::Event;
 use proto::inventory::v1::{CommitStock, ReleaseStock, ReserveStock};
 use sqlx::PgConnection;
@@ -16,6 +16,7 @@ use crate::{
     domain::{
         Answer, Command, Item, Refusal, Reservation, Shipment, State, Units, carrier, decide, ship_time,
     },
+    metrics::Metrics,
     store::{reservations, stock},
     take::take,
 };
@@ -34,8 +35,22 @@ pub const SUBSCRIPTION: Subscription = Subscription {
 };
 
 /// Handles the commands to inventory.
-#[derive(Clone, Copy, Debug)]
-pub struct StockRequests;
+#[derive(Debug)]
+pub struct StockRequests {
+    metrics: Metrics,
+    /// The state that a reservation comes into, where that is another one than before.
+    noted: Noted<Option<State>>,
+}
+
+/// What a command has led to: what the saga is told, and the state that the reservation came into, if another one.
+type Effect = (Event, Option<State>);
+
+impl StockRequests {
+    /// Counts in these.
+    pub fn new(metrics: Metrics) -> Self {
+        Self { metrics, noted: Noted::default() }
+    }
+}
 
 impl Handler for StockRequests {
     async fn handle(
@@ -44,13 +59,14 @@ impl Handler for StockRequests {
         message: &Message,
     ) -> Result<Vec<Event>, HandleError> {
         let now = OffsetDateTime::now_utc();
-        match Request::parse(message, now)? {
-            None => Ok(vec![]),
-            Some(request) if matches!(request.command, Command::Reserve { .. }) => {
-                reserve(connection, request, now).await
-            }
-            Some(request) => settle(connection, request, now).await,
-        }
+        let Some(request) = Request::parse(message, now)? else { return Ok(vec![]) };
+        let (event, state) = if matches!(request.command, Command::Reserve { .. }) {
+            reserve(connection, request, now).await?
+        } else {
+            settle(connection, request, now).await?
+        };
+        self.noted.note(message, state);
+        Ok(vec![event])
     }
 
     async fn handle_all(
@@ -60,11 +76,19 @@ impl Handler for StockRequests {
     ) -> Result<Vec<Event>, HandleError> {
         // One record alone needs fewer statements than a batch.
         if messages.len() > 1
-            && let Some(events) = batch::handle(connection, messages).await?
+            && let Some(effects) = batch::handle(connection, messages).await?
         {
-            return Ok(events);
+            let noted = effects.into_iter().map(|(message, (event, state))| {
+                self.noted.note(message, state);
+                event
+            });
+            return Ok(noted.collect());
         }
         self.handle_each(connection, messages).await
+    }
+
+    fn committed(&self, messages: &[&Message]) {
+        self.metrics.came_into(self.noted.take(messages).into_iter().flatten());
     }
 }
 
@@ -73,7 +97,7 @@ async fn reserve(
     connection: &mut PgConnection,
     request: Request,
     now: OffsetDateTime,
-) -> Result<Vec<Event>, HandleError> {
+) -> Result<Effect, HandleError> {
     let step = decide(None, request.command);
     let mut reservation = first_version(&request, step.to);
     if !reservations::insert(connection, &reservation).await? {
@@ -88,7 +112,7 @@ async fn reserve(
         answer = refuse(&mut reservation, refusal);
         reservations::save(connection, reservation.version, &reservation).await?;
     }
-    Ok(vec![tell(&reservation, answer)?])
+    Ok((tell(&reservation, answer)?, Some(reservation.state)))
 }
 
 /// Commit or release, of which either may come first.
@@ -96,14 +120,14 @@ async fn settle(
     connection: &mut PgConnection,
     request: Request,
     now: OffsetDateTime,
-) -> Result<Vec<Event>, HandleError> {
+) -> Result<Effect, HandleError> {
     if let Some(reservation) = reservations::lock(connection, request.order_id).await? {
         return carry_out(connection, reservation, request.command, now).await;
     }
     let step = decide(None, request.command);
     let tombstone = first_version(&request, step.to);
     if reservations::insert(connection, &tombstone).await? {
-        return Ok(vec![tell(&tombstone, step.answer)?]);
+        return Ok((tell(&tombstone, step.answer)?, Some(tombstone.state)));
     }
     let existing = existing(connection, request.order_id).await?;
     carry_out(connection, existing, request.command, now).await
@@ -115,7 +139,7 @@ async fn carry_out(
     mut reservation: Reservation,
     command: Command,
     now: OffsetDateTime,
-) -> Result<Vec<Event>, HandleError> {
+) -> Result<Effect, HandleError> {
     let (before, version) = (reservation.state, reservation.version);
     let (moved, answer) = advance(&mut reservation, command, now);
     if let Some(moved) = moved {
@@ -123,7 +147,8 @@ async fn carry_out(
     }
     reservations::save(connection, version, &reservation).await?;
     log_change(before, &reservation);
-    Ok(vec![tell(&reservation, answer)?])
+    let state = (reservation.state != before).then_some(reservation.state);
+    Ok((tell(&reservation, answer)?, state))
 }
 
 /// Makes the next version of a reservation. Says what is to be added to the available and the reserved units of its items.

@@ -19,6 +19,7 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod handlers;
+pub mod metrics;
 pub mod schema;
 pub mod store;
 pub mod take;
@@ -30,7 +31,8 @@ use crate::{api::Api, app::Catalogue, config::Config, handlers::StockRequests};
 pub struct Inventory {
     config: Config,
     catalogue: Catalogue,
-    metrics: consumer::Metrics,
+    metrics: metrics::Metrics,
+    consumer_metrics: consumer::Metrics,
 }
 
 impl service::App for Inventory {
@@ -50,7 +52,8 @@ impl service::App for Inventory {
         Ok(Self {
             config: config.clone(),
             catalogue: Catalogue::new(pool),
-            metrics: consumer::Metrics::register(metrics, &handlers::SUBSCRIPTION),
+            metrics: metrics::Metrics::register(metrics),
+            consumer_metrics: consumer::Metrics::register(metrics, &handlers::SUBSCRIPTION),
         })
     }
 
@@ -67,21 +70,22 @@ impl service::App for Inventory {
             subscription: handlers::SUBSCRIPTION,
             kafka: self.config.kafka.clone(),
             pool: self.catalogue.pool.clone(),
-            handler: StockRequests,
+            handler: StockRequests::new(self.metrics.clone()),
             after_commit: Arc::new(Notify::new()),
             heartbeat,
-            metrics: self.metrics.clone(),
+            metrics: self.consumer_metrics.clone(),
             version: env!("CARGO_PKG_VERSION"),
         };
         // When the consumer fails, the announcer ends too.
         let stop = shutdown.child_token();
         let announcer = announce::run(&self.catalogue, self.config.announce_every, stop.clone());
+        let watch = self.metrics.watch(&self.catalogue.pool, stop.clone());
         let consumer = async {
             let outcome = consumer.run(stop.clone()).await;
             stop.cancel();
             outcome
         };
-        let ((), consumed) = tokio::join!(announcer, consumer);
+        let ((), (), consumed) = tokio::join!(announcer, watch, consumer);
         consumed.context("consume stock-requests")
     }
 }

@@ -12,7 +12,7 @@
 mod lines;
 mod output;
 
-use std::{error::Error, future::Future, time::Duration};
+use std::{borrow::Cow, error::Error, future::Future, time::Duration};
 
 use consumer::{
     Attempts, Undelivered,
@@ -20,13 +20,15 @@ use consumer::{
 };
 use outbox::{Event, UnitOfWork};
 use sqlx::PgPool;
-use tracing::warn;
+use telemetry::{SpanContext, TraceId};
+use tracing::{Instrument as _, Span, info_span, warn};
 use uuid::Uuid;
 
 pub use lines::Lines;
 
 use crate::{
     domain,
+    metrics::{Metrics, Outcome},
     store::{self, Claimed, Tried},
 };
 
@@ -44,12 +46,17 @@ pub trait Medium: Send + Sync + 'static {
     /// Why it has not, as far as is known, taken a notification. Shows neither an address nor a secret.
     type Error: Failure;
 
+    /// The span of one attempt, in which it is delivered. Shows neither an address nor a secret.
+    fn span(&self, notification: &Claimed) -> Span;
+
     /// One attempt, bounded well below a claim's lease; the same notification always has the same id.
     fn deliver(&self, notification: &Claimed) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
 /// What can be said of a failed attempt.
 pub trait Failure: Error + Send + Sync + 'static {
+    /// Of the few kinds of failure that spans tell apart (`error.type`), the one that this is.
+    fn kind(&self) -> Cow<'static, str>;
     /// Whether trying again soon is of no use.
     fn is_permanent(&self) -> bool;
     /// What it tells about what all notifications of the channel depend on.
@@ -66,6 +73,8 @@ pub struct Deliveries<M> {
     pub give_up_after: Duration,
     /// Where it goes then.
     pub dead_letters: Undelivered,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 impl<M: Medium> Dispatch for Deliveries<M> {
@@ -80,31 +89,58 @@ impl<M: Medium> Dispatch for Deliveries<M> {
         store::claim(&mut *self.pool.acquire().await?, M::CHANNEL, limit, LEASE).await
     }
 
+    fn trace(claimed: &Claimed) -> Option<TraceId> {
+        sampled(claimed).map(|requested| requested.trace_id())
+    }
+
     /// One attempt. When its outcome cannot be written, the claim runs out and the notification is delivered again, with
     /// the same id.
     async fn perform(&self, claimed: Claimed) -> Result<Performed, outbox::Error> {
-        let delivery = self.medium.deliver(&claimed).await;
-        let mut work = UnitOfWork::begin(&self.pool).await?;
-        let (performed, events) = match delivery {
-            Ok(()) => {
-                store::delivered(&mut work, &[claimed.notification_id]).await?;
-                (Performed::Answered, Vec::new())
-            }
-            Err(error) => (error.performed(), self.failed(&mut work, &claimed, &error).await?),
-        };
-        work.commit(events).await?;
-        Ok(performed)
+        let requested = claimed.requested_in();
+        let attempt = self.medium.span(&claimed);
+        telemetry::span::set_parent(&attempt, requested.as_ref());
+        let delivery = self.medium.deliver(&claimed).instrument(attempt.clone()).await;
+        if let Err(error) = &delivery {
+            attempt.record("otel.status_code", "ERROR").record("error.type", error.kind().as_ref());
+        }
+        // It ends when the other side has answered, whatever PostgreSQL does.
+        drop(attempt);
+        let settle = info_span!("settle delivery", order_id = %claimed.order_id);
+        telemetry::span::set_parent(&settle, requested.as_ref());
+        self.settle(&claimed, delivery).instrument(settle).await
     }
 }
 
 impl<M: Medium> Deliveries<M> {
-    /// Tries again later, or gives it up. Returns the copy of the dead letter.
+    /// Writes the outcome of an attempt.
+    async fn settle(
+        &self,
+        claimed: &Claimed,
+        delivery: Result<(), M::Error>,
+    ) -> Result<Performed, outbox::Error> {
+        let mut work = UnitOfWork::begin(&self.pool).await?;
+        let (performed, outcome, many, events) = match delivery {
+            Ok(()) => {
+                let many = store::delivered(&mut work, &[claimed.notification_id]).await?;
+                (Performed::Answered, Outcome::Delivered, many, Vec::new())
+            }
+            Err(error) => {
+                let (outcome, many, events) = self.failed(&mut work, claimed, &error).await?;
+                (error.performed(), outcome, many, events)
+            }
+        };
+        work.commit(events).await?;
+        self.metrics.count(M::CHANNEL, outcome, many);
+        Ok(performed)
+    }
+
+    /// Tries again later, or gives it up. Returns how often that has happened, and the copy of the dead letter.
     async fn failed(
         &self,
         work: &mut UnitOfWork,
         claimed: &Claimed,
         error: &M::Error,
-    ) -> Result<Vec<Event>, sqlx::Error> {
+    ) -> Result<(Outcome, u64, Vec<Event>), sqlx::Error> {
         let Claimed { notification_id, order_id, attempts, first_attempt_at, tried_secs, .. } = *claimed;
         let tried_for = Duration::try_from_secs_f64(tried_secs).unwrap_or_default();
         if domain::is_given_up(attempts, tried_for, self.give_up_after)
@@ -113,7 +149,8 @@ impl<M: Medium> Deliveries<M> {
             let (channel, error) = (M::CHANNEL, words(error));
             warn!(%notification_id, %order_id, channel, attempts, error, "notification given up");
             let attempts = Attempts { count: attempts, first_at: first_attempt_at, error };
-            return self.dead_letters.park(work, &record, attempts).await;
+            let copy = self.dead_letters.park(work, &record, attempts).await?;
+            return Ok((Outcome::Undelivered, 1, copy));
         }
         let wait = domain::backoff(attempts, error.is_permanent());
         warn!(
@@ -125,9 +162,14 @@ impl<M: Medium> Deliveries<M> {
             error = error as &dyn Error,
             "notification not delivered; trying again"
         );
-        store::retry(work, &[Tried { notification_id, attempt: attempts, wait }]).await?;
-        Ok(Vec::new())
+        let many = store::retry(work, &[Tried { notification_id, attempt: attempts, wait }]).await?;
+        Ok((Outcome::Retried, many, Vec::new()))
     }
+}
+
+/// Where the record was processed that requested it, in a trace that is recorded.
+fn sampled(claimed: &Claimed) -> Option<SpanContext> {
+    claimed.requested_in().filter(SpanContext::is_sampled)
 }
 
 /// With what is behind it.

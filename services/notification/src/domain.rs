@@ -99,6 +99,9 @@ impl Channel {
     /// The name of [`Channel::Webhook`] in the database.
     pub const WEBHOOK: &'static str = "WEBHOOK";
 
+    /// The name of every channel in the database.
+    pub const ALL: [&'static str; 3] = [Self::LOG, Self::EMAIL, Self::WEBHOOK];
+
     /// The channel of these columns.
     pub fn from_columns(columns: Columns<'_>) -> Result<Self, Invalid> {
         let Columns { channel, email_address, webhook_url, webhook_secret } = columns;

@@ -20,6 +20,7 @@ pub mod domain;
 pub mod error;
 pub mod handlers;
 pub mod mail;
+pub mod metrics;
 pub mod schema;
 pub mod store;
 pub mod webhook;
@@ -37,7 +38,9 @@ use crate::{
 pub struct Notification {
     config: Config,
     pool: PgPool,
-    metrics: consumer::Metrics,
+    metrics: metrics::Metrics,
+    consumer_metrics: consumer::Metrics,
+    dispatch_metrics: consumer::dispatch::Metrics,
 }
 
 impl service::App for Notification {
@@ -54,7 +57,13 @@ impl service::App for Notification {
     }
 
     fn build(config: &Config, pool: PgPool, metrics: &Metrics, _: CancellationToken) -> anyhow::Result<Self> {
-        Ok(Self { config: config.clone(), pool, metrics: consumer::Metrics::register(metrics, &handlers::SUBSCRIPTION) })
+        Ok(Self {
+            config: config.clone(),
+            pool,
+            metrics: metrics::Metrics::register(metrics),
+            consumer_metrics: consumer::Metrics::register(metrics, &handlers::SUBSCRIPTION),
+            dispatch_metrics: consumer::dispatch::Metrics::register(metrics),
+        })
     }
 
     fn routes(self: Arc<Self>) -> Routes {
@@ -74,32 +83,34 @@ impl service::App for Notification {
             handler: Handlers,
             after_commit: Arc::clone(&requested),
             heartbeat,
-            metrics: self.metrics.clone(),
+            metrics: self.consumer_metrics.clone(),
             version: env!("CARGO_PKG_VERSION"),
         };
         let emails = self.deliveries(Mailer::new(self.config.smtp.clone(), self.config.mail_from.clone()));
         let webhooks =
             Webhooks::new(self.config.webhook_allow_private).context("make the webhooks' client")?;
         let webhooks = self.deliveries(webhooks);
-        let lines = Arc::new(Lines { pool: self.pool.clone() });
+        let lines = Arc::new(Lines { pool: self.pool.clone(), metrics: self.metrics.clone() });
         // When the consumer fails, deliveries in flight are still brought to their end.
         let stop = shutdown.child_token();
         let wakes: [Arc<Notify>; 3] = Default::default();
         let [wake_emails, wake_webhooks, wake_lines] = wakes.each_ref().map(Arc::clone);
+        let metrics = &self.dispatch_metrics;
         let dispatchers = async {
             tokio::join!(
-                run(emails, Mailer::CONCURRENCY, wake_emails, stop.clone()),
-                run(webhooks, Webhooks::CONCURRENCY, wake_webhooks, stop.clone()),
-                run(lines, Lines::CONCURRENCY, wake_lines, stop.clone()),
+                run(emails, Mailer::CONCURRENCY, wake_emails, metrics, stop.clone()),
+                run(webhooks, Webhooks::CONCURRENCY, wake_webhooks, metrics, stop.clone()),
+                run(lines, Lines::CONCURRENCY, wake_lines, metrics, stop.clone()),
                 wake_all(&requested, &wakes, &stop),
             )
         };
+        let watch = self.metrics.watch(&self.pool, stop.clone());
         let consumer = async {
             let outcome = consumer.run(stop.clone()).await;
             stop.cancel();
             outcome
         };
-        let (_, consumed) = tokio::join!(dispatchers, consumer);
+        let (_, (), consumed) = tokio::join!(dispatchers, watch, consumer);
         consumed.context("consume notification-events")
     }
 }
@@ -108,9 +119,10 @@ impl Notification {
     fn deliveries<M>(&self, medium: M) -> Arc<Deliveries<M>> {
         let Config { kafka, give_up_after, .. } = &self.config;
         let version = env!("CARGO_PKG_VERSION");
-        let dead_letters = Undelivered::new(&handlers::SUBSCRIPTION, kafka, self.metrics.clone(), version);
-        let pool = self.pool.clone();
-        Arc::new(Deliveries { pool, medium, give_up_after: *give_up_after, dead_letters })
+        let dead_letters =
+            Undelivered::new(&handlers::SUBSCRIPTION, kafka, self.consumer_metrics.clone(), version);
+        let (pool, metrics) = (self.pool.clone(), self.metrics.clone());
+        Arc::new(Deliveries { pool, medium, give_up_after: *give_up_after, dead_letters, metrics })
     }
 }
 

@@ -1,7 +1,7 @@
 //! E-mail over SMTP. One connection for each message: a delivery that is cut off by its deadline must not leave a
 //! connection behind on which the next message would read the answer to this one.
 
-use std::{error::Error as _, fmt, net::IpAddr, str::FromStr, time::Duration};
+use std::{borrow::Cow, error::Error as _, fmt, net::IpAddr, str::FromStr, time::Duration};
 
 use consumer::dispatch::Performed;
 use lettre::{
@@ -13,6 +13,7 @@ use lettre::{
     transport::smtp::{client::AsyncSmtpConnection, extension::ClientId},
 };
 use tokio::net::TcpStream;
+use tracing::{Span, field::Empty, info_span};
 
 use crate::{
     dispatch::{Failure, Medium},
@@ -75,6 +76,15 @@ pub enum DeliveryError {
 }
 
 impl Failure for DeliveryError {
+    fn kind(&self) -> Cow<'static, str> {
+        match self {
+            Self::Refused { code, .. } => code.clone().into(),
+            Self::Unreachable(_) => "connection_lost".into(),
+            Self::TimedOut => "timeout".into(),
+            Self::Build(_) => "invalid_message".into(),
+        }
+    }
+
     fn is_permanent(&self) -> bool {
         matches!(self, Self::Refused { permanent: true, .. } | Self::Build(_))
     }
@@ -96,6 +106,21 @@ impl Medium for Mailer {
     const NAME: &'static str = "emails";
     const CONCURRENCY: usize = 16;
     type Error = DeliveryError;
+
+    fn span(&self, notification: &Claimed) -> Span {
+        info_span!(
+            "send mail",
+            otel.kind = "client",
+            otel.status_code = Empty,
+            network.protocol.name = "smtp",
+            server.address = self.server.host,
+            server.port = self.server.port,
+            error.type = Empty,
+            order_id = %notification.order_id,
+            notification_id = %notification.notification_id,
+            attempt = notification.attempts,
+        )
+    }
 
     async fn deliver(&self, notification: &Claimed) -> Result<(), DeliveryError> {
         match notification.contact.channel() {
@@ -234,6 +259,8 @@ mod tests {
             created_at: OffsetDateTime::UNIX_EPOCH,
             first_attempt_at: OffsetDateTime::UNIX_EPOCH,
             tried_secs: 0.0,
+            traceparent: None,
+            tracestate: None,
         };
         let message = mailer.message(&notification, &"ann@example.com".parse()?)?;
         let text = String::from_utf8(message.formatted())?;

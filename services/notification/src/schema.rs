@@ -16,11 +16,12 @@ pub async fn migrate(pool: &PgPool, roles: &Roles<'_>) -> Result<(), Error> {
          grant select, insert, update on settings to {app};
          grant select, insert, update (status, channel, email_address, webhook_url, webhook_secret, attempts,
              first_attempt_at, next_attempt_at, claimed_until, delivered_at, record_topic, record_partition,
-             record_offset, record_key, record_headers, record_payload, record_ms) on notifications to {app};
+             record_offset, record_key, record_headers, record_payload, record_ms, traceparent, tracestate)
+             on notifications to {app};
          grant select (customer_id, channel, updated_at) on settings to {audit};
          grant select (notification_id, position, order_id, customer_id, kind, channel, status, subject, body,
-             attempts, first_attempt_at, next_attempt_at, claimed_until, created_at, delivered_at) on notifications
-             to {audit};"
+             attempts, first_attempt_at, next_attempt_at, claimed_until, created_at, delivered_at, traceparent,
+             tracestate) on notifications to {audit};"
     );
     sqlx::raw_sql(AssertSqlSafe(grants)).execute(pool).await?;
     outbox::migrate(pool, roles).await?;

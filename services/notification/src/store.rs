@@ -4,7 +4,8 @@ use std::{collections::HashMap, time::Duration};
 
 use consumer::Message;
 use outbox::Headers;
-use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row as _, postgres::PgRow};
+use sqlx::{FromRow, PgConnection, PgExecutor, Postgres, QueryBuilder, Row as _, postgres::PgRow};
+use telemetry::{SpanContext, propagation};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -63,6 +64,17 @@ pub struct Claimed {
     pub first_attempt_at: OffsetDateTime,
     /// For how long it has been tried, in seconds.
     pub tried_secs: f64,
+    /// Trace context of the request.
+    pub traceparent: Option<String>,
+    /// Trace context of the request.
+    pub tracestate: Option<String>,
+}
+
+impl Claimed {
+    /// Where the record was processed that requested it.
+    pub fn requested_in(&self) -> Option<SpanContext> {
+        propagation::read(self.traceparent.as_deref(), self.tracestate.as_deref())
+    }
 }
 
 /// The columns of a [`Channel`].
@@ -131,7 +143,7 @@ pub struct Requested<'r> {
     pub record: &'r Message,
 }
 
-/// Inserts a pending notification, unless the order has one of that kind; one that was given up becomes pending again.
+/// Inserts a pending notification of the current span, unless the order has one of that kind; one that was given up becomes pending again.
 /// True where something is to be delivered.
 pub async fn request(
     connection: &mut PgConnection,
@@ -142,6 +154,7 @@ pub async fn request(
 ) -> Result<bool, sqlx::Error> {
     let columns = channel.columns();
     let record = channel.can_refuse().then_some(record);
+    let [traceparent, tracestate] = context(&propagation::current());
     let inserted = sqlx::query(include_str!("sql/request.sql"))
         .bind(Uuid::now_v7())
         .bind(request.order_id)
@@ -160,12 +173,14 @@ pub async fn request(
         .bind(record.map(|record| record.headers.encode()))
         .bind(record.and_then(|record| record.payload.as_deref()))
         .bind(record.and_then(|record| record.timestamp))
+        .bind(traceparent)
+        .bind(tracestate)
         .execute(connection)
         .await?;
     Ok(inserted.rows_affected() == 1)
 }
 
-/// Does to each what [`request`] does, in their order; no two may be of the same order and kind. Says how many are to be
+/// Does to each what [`request`] does in its record's span, in their order; no two may be of the same order and kind. Says how many are to be
 /// delivered.
 pub async fn request_all(
     connection: &mut PgConnection,
@@ -178,6 +193,8 @@ pub async fn request_all(
         array(of, |new| new.channel.can_refuse().then_some(new.record).and_then(&column))
     }
     let of = requested;
+    let contexts = array(of, |new| context(&telemetry::span::context(&new.record.span())));
+    let (traceparents, tracestates): (Vec<_>, Vec<_>) = contexts.into_iter().map(Into::into).unzip();
     let inserted = sqlx::query(include_str!("sql/request_all.sql"))
         .bind(array(of, |_| Uuid::now_v7()))
         .bind(array(of, |new| new.request.order_id))
@@ -196,6 +213,8 @@ pub async fn request_all(
         .bind(record(of, |record| Some(record.headers.encode())))
         .bind(record(of, |record| record.payload.as_deref()))
         .bind(record(of, |record| record.timestamp))
+        .bind(traceparents)
+        .bind(tracestates)
         .execute(connection)
         .await?;
     Ok(inserted.rows_affected())
@@ -212,21 +231,22 @@ pub async fn claim(
     claim.bind(channel).bind(limit).bind(lease.as_secs_f64()).fetch_all(connection).await
 }
 
-/// Notes that the channel has taken them, whoever holds the claims by now.
-pub async fn delivered(connection: &mut PgConnection, notification_ids: &[Uuid]) -> Result<(), sqlx::Error> {
-    sqlx::query(include_str!("sql/delivered.sql")).bind(notification_ids).execute(connection).await?;
-    Ok(())
+/// Notes that the channel has taken them, whoever holds the claims by now. Says of how many that is new.
+pub async fn delivered(connection: &mut PgConnection, notification_ids: &[Uuid]) -> Result<u64, sqlx::Error> {
+    let done =
+        sqlx::query(include_str!("sql/delivered.sql")).bind(notification_ids).execute(connection).await?;
+    Ok(done.rows_affected())
 }
 
-/// Gives the claims of these attempts back, due again after half to all of each wait.
-pub async fn retry(connection: &mut PgConnection, tried: &[Tried]) -> Result<(), sqlx::Error> {
-    sqlx::query(include_str!("sql/retry.sql"))
+/// Gives the claims of these attempts back, due again after half to all of each wait. Says how many still were claims.
+pub async fn retry(connection: &mut PgConnection, tried: &[Tried]) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(include_str!("sql/retry.sql"))
         .bind(tried.iter().map(|tried| tried.notification_id).collect::<Vec<_>>())
         .bind(tried.iter().map(|tried| tried.attempt).collect::<Vec<_>>())
         .bind(tried.iter().map(|tried| tried.wait.as_secs_f64()).collect::<Vec<_>>())
         .execute(connection)
         .await?;
-    Ok(())
+    Ok(done.rows_affected())
 }
 
 /// Gives the notification of that attempt up, and returns the record that requested it. None where that was not kept, or
@@ -244,6 +264,12 @@ pub async fn give_up(
     row.as_ref().map(record).transpose()
 }
 
+/// The columns `traceparent` and `tracestate`.
+fn context(span: &SpanContext) -> [Option<String>; 2] {
+    let headers: HashMap<&str, String> = propagation::write(span).collect();
+    propagation::HEADERS.map(|name| headers.get(name).cloned())
+}
+
 fn record(row: &PgRow) -> Result<Message, sqlx::Error> {
     let headers = Headers::decode(row.try_get("record_headers")?);
     Ok(Message {
@@ -258,7 +284,24 @@ fn record(row: &PgRow) -> Result<Message, sqlx::Error> {
         source: String::new(),
         id: Uuid::nil(),
         event_type: String::new(),
+        span: None,
     })
+}
+
+/// What is not delivered yet on a channel.
+#[derive(Debug, FromRow)]
+pub struct Pending {
+    /// A [`Channel`]'s name.
+    pub channel: String,
+    /// How many.
+    pub count: i64,
+    /// For how long the oldest of them has been asked for.
+    pub oldest_secs: f64,
+}
+
+/// What is not delivered yet; without a channel on which all is.
+pub async fn pending(executor: impl PgExecutor<'_>) -> Result<Vec<Pending>, sqlx::Error> {
+    sqlx::query_as(include_str!("sql/pending.sql")).fetch_all(executor).await
 }
 
 /// The newest first, at most `limit`, only those before the notification `before`.

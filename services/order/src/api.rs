@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
+use tracing::{Span, field::display};
 use uuid::Uuid;
 
 use crate::{
@@ -147,6 +148,7 @@ impl OrderService for Api {
             violations.add("reason", "must be 1 to 500 characters");
         }
         violations.into_result()?;
+        is_about(order_id);
         let Some(resolution) = resolution else { return Err(status(Why::Internal, "a violation was lost")) };
         let stored = self.orders.resolve(order_id, resolution, reason.to_owned()).await?;
         Ok(Response::new(pb::ResolveOrderResponse { order: Some(order_to_proto(&stored)) }))
@@ -163,6 +165,7 @@ impl OrderService for Api {
             violations.add("after_version", "must not be negative");
         }
         violations.into_result()?;
+        is_about(order_id);
         let transitions = self.watchers.watch(order_id, request.after_version).await?;
         let transitions = transitions.map(|transition| {
             let (order, event) = transition?;
@@ -218,7 +221,13 @@ fn order_id(value: &str) -> Result<Uuid, Status> {
     let mut violations = Violations::default();
     let order_id = violations.uuid("order_id", value);
     violations.into_result()?;
+    is_about(order_id);
     Ok(order_id)
+}
+
+/// Says in the call's trace and log which order it is about.
+fn is_about(order_id: Uuid) {
+    Span::current().record("order_id", display(order_id));
 }
 
 fn draft(request: pb::CreateOrderRequest) -> Draft {

@@ -17,6 +17,7 @@ use crate::{
     domain::{self, Command, Draft, Event, Order, PaymentToken, Resolution, Wait},
     error::Error,
     messages::Telling,
+    metrics::{Happened, Metrics},
     store::{self, Filter, Page, Request, StoredEvent, StoredOrder},
 };
 
@@ -38,6 +39,7 @@ pub struct Deadlines {
 pub struct Orders {
     pool: PgPool,
     deadlines: Deadlines,
+    metrics: Metrics,
     placements: Batcher<Placement, Result<StoredOrder, Error>>,
 }
 
@@ -46,6 +48,7 @@ struct Change {
     stored: StoredOrder,
     events: Vec<(Uuid, StoredEvent)>,
     told: Vec<outbox::Event>,
+    happened: Vec<Happened>,
 }
 
 impl Orders {
@@ -53,12 +56,12 @@ impl Orders {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn new(pool: PgPool, deadlines: Deadlines) -> Self {
+    pub fn new(pool: PgPool, deadlines: Deadlines, metrics: Metrics) -> Self {
         let placements = Batcher::new(place::MOST_AT_ONCE, {
-            let pool = pool.clone();
-            move |placements| place::all(pool.clone(), deadlines, placements)
+            let (pool, metrics) = (pool.clone(), metrics.clone());
+            move |placements| place::all(pool.clone(), deadlines, metrics.clone(), placements)
         });
-        Self { pool, deadlines, placements }
+        Self { pool, deadlines, metrics, placements }
     }
 
     /// Accepts a checked draft as an order, or finds the one that this request has made before. Durable on return.
@@ -115,22 +118,28 @@ impl Orders {
         horizon: OffsetDateTime,
     ) -> Result<usize, Error> {
         let mut orders = Locked::lock(&mut work, overdue, self.deadlines).await?;
-        let (mut told, mut changed) = (Vec::new(), 0);
+        let (mut told, mut passed) = (Vec::new(), Vec::new());
         for order_id in overdue {
-            let deadline = orders.get(*order_id).and_then(|stored| stored.deadline);
-            if deadline.is_none_or(|deadline| deadline > horizon) {
-                // An answer was faster.
-                continue;
-            }
+            let waits =
+                orders.get(*order_id).and_then(|stored| Some((stored.deadline?, stored.order.waits_for()?)));
+            // Else an answer was faster.
+            let Some((_, wait)) = waits.filter(|(deadline, _)| *deadline <= horizon) else { continue };
             let (stored, events) = orders.apply(*order_id, Command::DeadlinePassed)?;
             let (status, waits_for) = (stored.order.status, stored.order.waits_for());
             tracing::warn!(%order_id, ?status, ?waits_for, "a deadline has passed");
-            changed += usize::from(!events.is_empty());
+            if !events.is_empty() {
+                passed.push(wait);
+            }
             told.extend(events);
         }
+        let happened = orders.take_happened();
         orders.write(&mut work).await?;
         work.commit(told).await?;
-        Ok(changed)
+        self.metrics.count(&happened);
+        for wait in &passed {
+            self.metrics.deadline_passed(*wait);
+        }
+        Ok(passed.len())
     }
 
     /// When the earliest deadline is.
@@ -156,9 +165,13 @@ impl Orders {
 
     async fn change(&self, order_id: Uuid, command: Command) -> Result<StoredOrder, Error> {
         let mut work = UnitOfWork::begin(&self.pool).await?;
-        let (order, events) = apply(&mut work, order_id, command, self.deadlines).await?;
-        work.commit(events).await?;
-        Ok(order)
+        let mut orders = Locked::lock(&mut work, &[order_id], self.deadlines).await?;
+        let (stored, told) = orders.apply(order_id, command)?;
+        let (stored, happened) = (stored.clone(), orders.take_happened());
+        orders.write(&mut work).await?;
+        work.commit(told).await?;
+        self.metrics.count(&happened);
+        Ok(stored)
     }
 }
 
@@ -170,8 +183,9 @@ impl Deadlines {
         let event = StoredEvent { version: order.version, event, occurred_at: at };
         let telling = Telling { before: None, event: &event, after: &order, deadline, token: None };
         let told = telling.events();
+        let happened = Happened::by(&event.event, None, &order, at, at).into_iter().collect();
         let stored = StoredOrder { order, created_at: at, updated_at: at, deadline };
-        Change { stored, events: vec![(order_id, event)], told }
+        Change { stored, events: vec![(order_id, event)], told, happened }
     }
 
     /// Until when what an order waits for is waited for, from `at`.
@@ -204,6 +218,7 @@ pub async fn apply(
 pub struct Locked {
     orders: BTreeMap<Uuid, LockedOrder>,
     events: Vec<(Uuid, StoredEvent)>,
+    happened: Vec<Happened>,
     deadlines: Deadlines,
 }
 
@@ -225,7 +240,7 @@ impl Locked {
             let before = stored.order.version;
             (stored.order.id, LockedOrder { stored, token, before })
         });
-        Ok(Self { orders: orders.collect(), events: Vec::new(), deadlines })
+        Ok(Self { orders: orders.collect(), events: Vec::new(), happened: Vec::new(), deadlines })
     }
 
     /// One of the orders, as it is by now.
@@ -244,11 +259,17 @@ impl Locked {
         if caused.is_empty() {
             return Ok((&order.stored, Vec::new()));
         }
-        let Change { stored, events, told } =
+        let Change { stored, events, told, happened } =
             unfold(order.stored.clone(), caused, order.token.as_ref(), self.deadlines);
         self.events.extend(events);
+        self.happened.extend(happened);
         order.stored = stored;
         Ok((&order.stored, told))
+    }
+
+    /// What is to be counted of what was applied since this was last asked, once it is committed.
+    pub fn take_happened(&mut self) -> Vec<Happened> {
+        std::mem::take(&mut self.happened)
     }
 
     /// Writes what has changed.
@@ -272,18 +293,19 @@ fn unfold(
 ) -> Change {
     let at = now();
     let mut order = before.order;
-    let (mut events, mut told) = (Vec::with_capacity(caused.len()), Vec::new());
+    let (mut events, mut told, mut happened) = (Vec::with_capacity(caused.len()), Vec::new(), Vec::new());
     for event in caused {
         let after = domain::evolve(order.id, Some(order.clone()), &event);
         let event = StoredEvent { version: after.version, event, occurred_at: at };
         let deadline = deadlines.of(&after, at);
         let telling = Telling { before: Some(&order), event: &event, after: &after, deadline, token };
         told.extend(telling.events());
+        happened.extend(Happened::by(&event.event, Some(&order), &after, before.created_at, at));
         events.push((order.id, event));
         order = after;
     }
     let deadline = deadlines.of(&order, at);
-    Change { stored: StoredOrder { order, updated_at: at, deadline, ..before }, events, told }
+    Change { stored: StoredOrder { order, updated_at: at, deadline, ..before }, events, told, happened }
 }
 
 /// Whether it passes by itself.

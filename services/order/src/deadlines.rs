@@ -18,6 +18,7 @@ use crate::{
     app::Orders,
     handlers::{PAYMENT_RESULTS, STOCK_RESULTS, SUBSCRIPTION},
     messages::{PAYMENT_REQUESTS, STOCK_REQUESTS},
+    metrics::Metrics,
 };
 
 /// How late a deadline passes at the most, when nothing is on its way.
@@ -30,20 +31,28 @@ const LATE_SECONDS: i64 = 60;
 const BATCH: i64 = 100;
 
 /// Runs until shutdown, beside others like it in other processes: each deadline is passed by one of them.
-pub async fn keep(orders: &Orders, pool: &PgPool, kafka: &KafkaArgs, shutdown: CancellationToken) {
+pub async fn keep(
+    orders: &Orders,
+    pool: &PgPool,
+    kafka: &KafkaArgs,
+    metrics: &Metrics,
+    shutdown: CancellationToken,
+) {
     while !shutdown.is_cancelled() {
-        if let Some(Err(error)) = shutdown.run_until_cancelled(pass(orders, pool, kafka)).await {
+        if let Some(Err(error)) = shutdown.run_until_cancelled(pass(orders, pool, kafka, metrics)).await {
             warn!(%error, "deadlines were not passed; trying again");
         }
         let _ = timeout(LOOK, shutdown.cancelled()).await;
     }
 }
 
-async fn pass(orders: &Orders, pool: &PgPool, kafka: &KafkaArgs) -> anyhow::Result<()> {
+async fn pass(orders: &Orders, pool: &PgPool, kafka: &KafkaArgs, metrics: &Metrics) -> anyhow::Result<()> {
     let is_due = |next: Option<OffsetDateTime>| next.is_some_and(|next| next <= OffsetDateTime::now_utc());
     if !is_due(orders.next_deadline().await?) {
+        metrics.horizon_is(None);
         return Ok(());
     }
+    metrics.horizon_wanted();
     let published = outbox::published_until(pool, &[STOCK_REQUESTS, PAYMENT_REQUESTS]).await?;
     let topics = [STOCK_RESULTS, PAYMENT_RESULTS];
     let read = consumer::read_until(pool, kafka, SUBSCRIPTION.group, &topics, READ_WITHIN).await?;
@@ -51,6 +60,7 @@ async fn pass(orders: &Orders, pool: &PgPool, kafka: &KafkaArgs) -> anyhow::Resu
         format!("the answers in {} were not read within {} s", topics.join(" and "), READ_WITHIN.as_secs())
     })?;
     let horizon = published.min(read);
+    metrics.horizon_is(Some(horizon));
     if orders.next_deadline().await?.is_none_or(|next| next > horizon) {
         let late = (OffsetDateTime::now_utc() - horizon).whole_seconds();
         if late > LATE_SECONDS {

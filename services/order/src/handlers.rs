@@ -1,6 +1,6 @@
 //! What the order service does with the answers of inventory and billing, and with the catalogue.
 
-use consumer::{EventType, HandleError, Handler, Limits, Message, Subscription, Topic};
+use consumer::{EventType, HandleError, Handler, Limits, Message, Noted, Subscription, Topic};
 use proto::{
     billing::v1::{PaymentFailed, PaymentFailure, PaymentRefunded, PaymentSucceeded},
     inventory::v1::{
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     app::{Deadlines, Locked},
     domain::{self, Command, Money, Offer, Reason, Shipment},
+    metrics::{Happened, Metrics},
     store,
 };
 
@@ -52,10 +53,12 @@ pub const SUBSCRIPTION: Subscription = Subscription {
 };
 
 /// Handles the records of [`SUBSCRIPTION`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Results {
-    /// How long what an answer leads to is waited for.
-    pub deadlines: Deadlines,
+    deadlines: Deadlines,
+    metrics: Metrics,
+    /// What each record has led to and is not known to be committed.
+    happened: Noted<Vec<Happened>>,
 }
 
 /// What an answer is about.
@@ -94,9 +97,20 @@ impl Handler for Results {
         }
         self.settle(connection, answers).await
     }
+
+    fn committed(&self, messages: &[&Message]) {
+        for happened in self.happened.take(messages) {
+            self.metrics.count(&happened);
+        }
+    }
 }
 
 impl Results {
+    /// What an answer leads to is waited for so long.
+    pub fn new(deadlines: Deadlines, metrics: Metrics) -> Self {
+        Self { deadlines, metrics, happened: Noted::default() }
+    }
+
     /// Lets answers take effect on their orders, in their order. What each causes is told in the trace of its span.
     async fn settle(
         &self,
@@ -105,13 +119,14 @@ impl Results {
     ) -> Result<Vec<outbox::Event>, HandleError> {
         let mut answers = Vec::with_capacity(messages.len());
         for (span, message) in messages {
-            answers.extend(answer(message)?.map(|answer| (span, answer)));
+            answers.extend(answer(message)?.map(|answer| (span, message, answer)));
         }
-        let order_ids: Vec<Uuid> = answers.iter().map(|(_, answer)| answer.order_id).collect();
+        let order_ids: Vec<Uuid> = answers.iter().map(|(.., answer)| answer.order_id).collect();
         let mut orders = Locked::lock(connection, &order_ids, self.deadlines).await?;
         let mut told = Vec::new();
-        for (span, answer) in answers {
+        for (span, message, answer) in answers {
             told.extend(span.in_scope(|| answer.settle(&mut orders))?);
+            self.happened.note(message, orders.take_happened());
         }
         orders.write(connection).await?;
         Ok(told)

@@ -11,6 +11,8 @@ pub mod domain;
 mod error;
 mod handlers;
 mod messages;
+pub mod metrics;
+mod open;
 pub mod rebuild;
 mod store;
 mod watch;
@@ -49,12 +51,14 @@ pub struct OrderService {
     pool: PgPool,
     orders: Orders,
     watchers: Watchers,
-    metrics: consumer::Metrics,
+    metrics: metrics::Metrics,
+    consumer_metrics: consumer::Metrics,
 }
 
 impl App for OrderService {
     const NAME: &'static str = "order";
     const GRPC_SERVICE: &'static str = "orderly.order.v1.OrderService";
+    const OBJECTIVES: &'static [&'static str] = &["CreateOrder"];
     type Config = Config;
 
     async fn migrate(pool: &PgPool, roles: &Roles<'_>) -> anyhow::Result<()> {
@@ -88,10 +92,11 @@ impl App for OrderService {
         metrics: &Metrics,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let orders = Orders::new(pool.clone(), config.deadlines.into());
-        let watchers = Watchers::new(pool.clone(), config.max_watchers, shutdown);
-        let metrics = consumer::Metrics::register(metrics, &handlers::SUBSCRIPTION);
-        Ok(Self { config: config.clone(), pool, orders, watchers, metrics })
+        let consumer_metrics = consumer::Metrics::register(metrics, &handlers::SUBSCRIPTION);
+        let metrics = metrics::Metrics::register(metrics);
+        let orders = Orders::new(pool.clone(), config.deadlines.into(), metrics.clone());
+        let watchers = Watchers::new(pool.clone(), config.max_watchers, metrics.watchers.clone(), shutdown);
+        Ok(Self { config: config.clone(), pool, orders, watchers, metrics, consumer_metrics })
     }
 
     fn routes(self: Arc<Self>) -> Routes {
@@ -109,20 +114,22 @@ impl App for OrderService {
             subscription: handlers::SUBSCRIPTION,
             kafka: self.config.kafka.clone(),
             pool: self.pool.clone(),
-            handler: Results { deadlines: Deadlines::from(self.config.deadlines) },
+            handler: Results::new(Deadlines::from(self.config.deadlines), self.metrics.clone()),
             after_commit: Arc::new(Notify::new()),
             heartbeat,
-            metrics: self.metrics.clone(),
+            metrics: self.consumer_metrics.clone(),
             version: env!("CARGO_PKG_VERSION"),
         };
         let ended = shutdown.child_token();
-        let deadlines = deadlines::keep(&self.orders, &self.pool, &self.config.kafka, ended.clone());
+        let deadlines =
+            deadlines::keep(&self.orders, &self.pool, &self.config.kafka, &self.metrics, ended.clone());
+        let open = open::show(&self.pool, &self.metrics, ended.clone());
         let consumer = async {
             let outcome = consumer.run(shutdown).await;
             ended.cancel();
             outcome
         };
-        let ((), consumed) = tokio::join!(deadlines, consumer);
+        let ((), (), consumed) = tokio::join!(deadlines, open, consumer);
         Ok(consumed?)
     }
 }

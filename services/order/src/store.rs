@@ -67,6 +67,17 @@ pub struct Page {
     pub size: i64,
 }
 
+/// The orders in a status in which something is still to come.
+#[derive(Clone, Debug, FromRow)]
+pub struct Open {
+    /// As it is stored.
+    pub status: String,
+    /// How many there are.
+    pub orders: i64,
+    /// How long ago the last event of the one happened that has waited longest.
+    pub oldest_seconds: f64,
+}
+
 /// Inserts new orders, and returns the ids of those whose request id has not been used by their customer.
 pub async fn insert(
     connection: &mut PgConnection,
@@ -225,6 +236,16 @@ pub async fn lock_overdue(
         .bind(limit)
         .fetch_all(connection)
         .await
+}
+
+/// What is open, by status; a status without orders is left out.
+pub async fn open(connection: &mut PgConnection) -> sqlx::Result<Vec<Open>> {
+    sqlx::query_as(include_str!("sql/open_orders.sql")).fetch_all(connection).await
+}
+
+/// How many orders have a deadline that is over.
+pub async fn count_overdue(connection: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select count(*) from orders where deadline <= now()").fetch_one(connection).await
 }
 
 /// What is known of these products.

@@ -21,6 +21,7 @@ use consumer::KafkaArgs;
 use futures_util::stream::unfold;
 use service::status::{Reason, status};
 use sqlx::PgPool;
+use telemetry::{Counted, Gauge};
 use tokio::{
     select,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -46,6 +47,7 @@ pub struct Watchers {
     registry: Arc<Registry>,
     free: Arc<Semaphore>,
     max: usize,
+    open: Gauge,
     shutdown: CancellationToken,
     started: Arc<AtomicBool>,
 }
@@ -58,13 +60,14 @@ struct Watcher {
     failed: bool,
     shutdown: CancellationToken,
     _admitted: OwnedSemaphorePermit,
+    _counted: Counted,
 }
 
 impl Watchers {
-    /// At most `max` streams, which end at shutdown. They tell nothing before [`Watchers::start`].
-    pub fn new(pool: PgPool, max: usize, shutdown: CancellationToken) -> Self {
+    /// At most `max` streams, shown as `open`, which end at shutdown. They tell nothing before [`Watchers::start`].
+    pub fn new(pool: PgPool, max: usize, open: Gauge, shutdown: CancellationToken) -> Self {
         let free = Arc::new(Semaphore::new(max));
-        Self { pool, registry: Arc::default(), free, max, shutdown, started: Arc::default() }
+        Self { pool, registry: Arc::default(), free, max, open, shutdown, started: Arc::default() }
     }
 
     /// Starts what the streams are fed by, until shutdown. A second call does nothing.
@@ -114,6 +117,7 @@ impl Watchers {
             failed: false,
             shutdown: self.shutdown.clone(),
             _admitted: admitted,
+            _counted: self.open.count(),
         };
         let told = |mut watcher: Watcher| async move { Some((watcher.next().await?, watcher)) };
         Ok(unfold(watcher, told))

@@ -4,6 +4,7 @@
 mod dead_letters;
 mod groups;
 mod key_order;
+mod metrics;
 mod outages;
 mod poison;
 mod policies;
@@ -12,4 +13,5 @@ mod readme;
 mod rights;
 mod ring;
 mod scene;
+mod spans;
 mod undelivered;

@@ -20,7 +20,7 @@ async fn a_partition_that_blocks_waits_and_goes_on_by_itself() -> anyhow::Result
     assert_eq!(effects, ["a1", "b1", "b2", "b3"], "the other partition flows");
     let words = worker.complains("field text is a2").await?;
     assert!(words.contains("waits at record blocking["), "{words}");
-    assert!(worker.metrics.text().contains("consumer_blocked_partitions 1"));
+    assert!(worker.metrics.text().contains(r#"consumer_blocked_partitions{group="notes"} 1.0"#));
     assert_eq!(scene.letters("parked").await?, 0);
     scene.mend().await?;
     let effects = scene.took_effect(6).await?;
@@ -45,7 +45,7 @@ async fn a_blocked_partition_that_goes_and_comes_back_flows_again() -> anyhow::R
     }
     let first = scene.worker().await?;
     until("all partitions wait", WITHIN, || async {
-        Ok(first.metrics.text().contains("consumer_blocked_partitions 6").then_some(()))
+        Ok(first.metrics.text().contains(r#"consumer_blocked_partitions{group="notes"} 6.0"#).then_some(()))
     })
     .await?;
     let second = scene.worker().await?;

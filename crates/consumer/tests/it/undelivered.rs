@@ -29,6 +29,7 @@ async fn give_up(scene: &Scene, key: &str, text: &str) -> anyhow::Result<()> {
         source: String::new(),
         id: Uuid::nil(),
         event_type: String::new(),
+        span: None,
     };
     let metrics = Metrics::register(&telemetry::Metrics::new(), &SUBSCRIPTION);
     let undelivered = Undelivered::new(&SUBSCRIPTION, &scene.kafka, metrics, "1.2.3");

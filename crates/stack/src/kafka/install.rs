@@ -1,4 +1,4 @@
-//! Kafka's libraries, from Maven Central.
+//! Kafka's libraries, and what else a POM names, from Maven Central.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -24,7 +24,11 @@ const TRY_EVERY: Duration = Duration::from_millis(100);
 /// Whether the libraries are there, all of them and of this version.
 #[must_use]
 pub fn is_installed(libs: &Path) -> bool {
-    fs::read_to_string(libs.join(POM_FILE)).is_ok_and(|pom| pom == POM)
+    is_pom_installed(POM, libs)
+}
+
+fn is_pom_installed(pom: &str, folder: &Path) -> bool {
+    fs::read_to_string(folder.join(POM_FILE)).is_ok_and(|installed| installed == pom)
 }
 
 /// Downloads the libraries with Maven, unless they are there. Of processes that ask at the same time, one does it and
@@ -33,36 +37,42 @@ pub fn is_installed(libs: &Path) -> bool {
 /// # Errors
 /// When Maven is missing or fails, or a folder cannot be written.
 pub async fn install(libs: &Path) -> Result<()> {
-    if is_installed(libs) {
+    install_pom(POM, libs).await
+}
+
+/// The same for what any POM depends on.
+pub(super) async fn install_pom(pom: &str, folder: &Path) -> Result<()> {
+    if is_pom_installed(pom, folder) {
         return Ok(());
     }
-    if let Some(parent) = libs.parent() {
+    if let Some(parent) = folder.parent() {
         fs::create_dir_all(parent).map_err(Error::io(format!("make {}", parent.display())))?;
     }
-    let _lock = lock(&libs.with_extension("lock")).await?;
-    if is_installed(libs) {
+    let _lock = lock(&folder.with_extension("lock")).await?;
+    if is_pom_installed(pom, folder) {
         return Ok(());
     }
-    let draft = libs.with_extension("new");
-    for folder in [libs, &draft] {
-        if folder.exists() {
-            fs::remove_dir_all(folder).map_err(Error::io(format!("delete {}", folder.display())))?;
+    let draft = folder.with_extension("new");
+    for old in [folder, &draft] {
+        if old.exists() {
+            fs::remove_dir_all(old).map_err(Error::io(format!("delete {}", old.display())))?;
         }
     }
-    let pom = draft.join(POM_FILE);
-    let written = fs::create_dir(&draft).and_then(|()| fs::write(&pom, POM));
-    written.map_err(Error::io(format!("write {}", pom.display())))?;
+    let file = draft.join(POM_FILE);
+    let written = fs::create_dir(&draft).and_then(|()| fs::write(&file, pom));
+    written.map_err(Error::io(format!("write {}", file.display())))?;
     let mut output = std::ffi::OsString::from("-DoutputDirectory=");
     output.push(&draft);
     let mut command = Command::new("mvn");
-    command.args(["-q", "-B", "-f"]).arg(&pom).arg("dependency:copy-dependencies").arg(output);
+    command.args(["-q", "-B", "-f"]).arg(&file).arg("dependency:copy-dependencies").arg(output);
     match program::run("Maven", command, WITHIN).await {
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             return Err(Error::Missing { software: "Maven (mvn)", package: "maven" });
         }
         ran => ran?,
     }
-    fs::rename(&draft, libs).map_err(Error::io(format!("move {} to {}", draft.display(), libs.display())))
+    let moved = fs::rename(&draft, folder);
+    moved.map_err(Error::io(format!("move {} to {}", draft.display(), folder.display())))
 }
 
 /// The kernel gives the lock back however its holder ends.

@@ -1,12 +1,38 @@
 //! How a platform has ended, which is part of what its test asserts.
 
-use std::{fs, time::Duration};
+use std::{fs, process::Child, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use super::{Part, Platform};
 use crate::{topics, until};
 
 /// What sqlx warns of on a busy machine, which is no fault of what is tested.
 const SLOW: [&str; 2] = ["slow statement", "slow threshold"];
+
+/// A WARN or ERROR, written for people or as JSON.
+const LOUD: [&str; 4] = [" WARN ", " ERROR ", r#""level":"WARN""#, r#""level":"ERROR""#];
+
+/// Asks a process to end.
+pub(super) fn terminate(child: &Child) -> anyhow::Result<()> {
+    Ok(kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM)?)
+}
+
+/// Its exit code within 25 s; after that it is killed.
+pub(super) async fn ended(mut child: Child) -> anyhow::Result<Option<i32>> {
+    let status = until("the process ends", Duration::from_secs(25), || {
+        let status = child.try_wait();
+        async move { Ok(status?) }
+    })
+    .await;
+    if status.is_err() {
+        child.kill()?;
+    }
+    Ok(status?.code())
+}
 
 impl Drop for Platform {
     fn drop(&mut self) {
@@ -70,7 +96,7 @@ impl Platform {
         for part in Part::ALL {
             let log = self.log(part)?;
             let unexpected = log.lines().find(|line| {
-                (line.contains(" WARN ") || line.contains(" ERROR "))
+                LOUD.iter().any(|level| line.contains(level))
                     && !self.expected.iter().chain(&SLOW).any(|text| line.contains(text))
             });
             if let Some(line) = unexpected {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use billing::{Billing, app::Payments, provider::Provider};
+use billing::{Billing, app::Payments, metrics::Metrics, provider::Provider};
 use sqlx::PgPool;
 use testkit::{Database, until};
 use tokio::net::TcpSocket;
@@ -49,10 +49,14 @@ async fn a_provider_that_is_down_is_left_alone_until_it_is_back() -> anyhow::Res
     let socket = TcpSocket::new_v4()?;
     socket.bind("127.0.0.1:0".parse()?)?;
     let url = format!("http://{}", socket.local_addr()?).parse().map_err(anyhow::Error::msg)?;
-    let payments = Arc::new(Payments::new(pool.clone(), Provider::new(&url, Duration::from_secs(5))?));
+    let metrics = Metrics::register(&telemetry::Metrics::new());
+    let payments =
+        Arc::new(Payments::new(pool.clone(), Provider::new(&url, Duration::from_secs(5))?, metrics));
     let stop = CancellationToken::new();
     let wake = payments.wake();
-    let dispatcher = tokio::spawn(consumer::dispatch::run(payments, CONCURRENCY, wake, stop.clone()));
+    let metrics = consumer::dispatch::Metrics::register(&telemetry::Metrics::new());
+    let dispatcher =
+        tokio::spawn(consumer::dispatch::run(payments, CONCURRENCY, wake, &metrics, stop.clone()));
 
     let stopped = until("all could be called for, and none is", BOUND, || async {
         let calls = calls(&pool).await?;

@@ -21,6 +21,7 @@ pub type Call = (String, String);
 pub struct Script {
     answers: Arc<Mutex<VecDeque<(u16, &'static str)>>>,
     calls: Arc<Mutex<Vec<Call>>>,
+    traceparents: Arc<Mutex<Vec<String>>>,
 }
 
 impl Script {
@@ -44,10 +45,17 @@ impl Script {
     pub fn calls(&self) -> Vec<Call> {
         lock(&self.calls).clone()
     }
+
+    /// In which span each call was made, as far as it said so.
+    pub fn traceparents(&self) -> Vec<String> {
+        lock(&self.traceparents).clone()
+    }
 }
 
 async fn answer(State(script): State<Script>, request: Request) -> (StatusCode, &'static str) {
-    let key = request.headers().get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let key = header("idempotency-key");
+    lock(&script.traceparents).push(header("traceparent").to_owned());
     lock(&script.calls).push((request.uri().path().to_owned(), key.to_owned()));
     let (status, body) = lock(&script.answers).pop_front().unwrap_or((503, r#"{"code":"unavailable"}"#));
     (StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body)

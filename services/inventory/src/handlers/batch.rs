@@ -4,12 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use consumer::{HandleError, Message};
-use outbox::Event;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{advance, answer::tell, first_version, log_change, refuse, request::Request};
+use super::{Effect, advance, answer::tell, first_version, log_change, refuse, request::Request};
 use crate::{
     domain::{Answer, Command, Item, Ledger, ProductId, Reservation, State, Taken, Units, decide},
     store::{reservations, stock},
@@ -33,10 +32,10 @@ struct Outcome<'m> {
 ///
 /// # Errors
 /// `RowNotFound` where somebody else has made or changed one of the reservations meanwhile.
-pub(super) async fn handle(
+pub(super) async fn handle<'m>(
     connection: &mut PgConnection,
-    messages: &[&Message],
-) -> Result<Option<Vec<Event>>, HandleError> {
+    messages: &[&'m Message],
+) -> Result<Option<Vec<(&'m Message, Effect)>>, HandleError> {
     let now = OffsetDateTime::now_utc();
     let mut requests = Vec::with_capacity(messages.len());
     for message in messages {
@@ -143,11 +142,12 @@ async fn write(connection: &mut PgConnection, held: &Held, ledger: Ledger) -> sq
 }
 
 /// What the saga is told, in the trace of its command.
-fn report(outcome: &Outcome<'_>) -> Result<Event, HandleError> {
+fn report<'m>(outcome: &Outcome<'m>) -> Result<(&'m Message, Effect), HandleError> {
     let Outcome { message, before, reservation, answer } = outcome;
     let _entered = message.span().entered();
     if let Some(before) = before {
         log_change(*before, reservation);
     }
-    tell(reservation, *answer)
+    let state = (*before != Some(reservation.state)).then_some(reservation.state);
+    Ok((message, (tell(reservation, *answer)?, state)))
 }

@@ -1,6 +1,6 @@
 //! What orders hold.
 
-use sqlx::{FromRow, PgConnection, Row, postgres::PgRow, types::Json};
+use sqlx::{FromRow, PgConnection, PgExecutor, Row, postgres::PgRow, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -98,6 +98,11 @@ pub async fn save_all(
         .execute(connection)
         .await?;
     if done.rows_affected() == changed.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+}
+
+/// How old the oldest reservation is that is neither shipped nor given back, in seconds; 0 without one.
+pub async fn oldest_secs(executor: impl PgExecutor<'_>) -> sqlx::Result<f64> {
+    sqlx::query_scalar(include_str!("../sql/oldest_reservation.sql")).fetch_one(executor).await
 }
 
 /// One column of many reservations.

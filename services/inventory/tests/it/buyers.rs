@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::scene::{Ask, Scene, batch, item, record};
+use crate::scene::{Ask, Scene, batch, handler, item, record};
 
 /// As many partitions as the topic has.
 const PARTITIONS: i32 = 12;
@@ -107,7 +107,7 @@ async fn workers_of_different_partitions_do_not_wait_for_each_other() -> anyhow:
     scene.add("mug", 1_600).await?;
     let mut busy = outbox::UnitOfWork::begin(&scene.pool).await?;
     let message = record(4, Uuid::now_v7(), mugs(1));
-    consumer::Handler::handle(&inventory::handlers::StockRequests, &mut busy, &message).await?;
+    consumer::Handler::handle(&handler(), &mut busy, &message).await?;
     // The other transaction is open, and its bucket locked: enough is found elsewhere.
     assert_eq!(scene.ask_in(5, Uuid::now_v7(), mugs(1_000)).await?, "1 StockReserved");
     drop(busy);

@@ -6,6 +6,7 @@ mod buyers;
 mod catalogue;
 mod list;
 mod measure;
+mod metrics;
 mod purity;
 mod reservations;
 mod rights;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use consumer::{HandleError, Handler as _, KafkaArgs, Message};
-use inventory::{Inventory, app::Catalogue, config::Config, handlers::StockRequests};
+use inventory::{Inventory, app::Catalogue, config::Config, handlers::StockRequests, metrics::Metrics};
 use outbox::{Headers, UnitOfWork};
 use prost::Message as _;
 use proto::{
@@ -15,7 +15,6 @@ use proto::{
 };
 use service::App as _;
 use sqlx::PgPool;
-use telemetry::Metrics;
 use testkit::Database;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, service::Routes};
@@ -67,7 +66,8 @@ impl Scene {
             admin: nowhere,
             announce_every: std::time::Duration::from_secs(86_400),
         };
-        let service = Inventory::build(&config, pool.clone(), &Metrics::new(), CancellationToken::new())?;
+        let service =
+            Inventory::build(&config, pool.clone(), &telemetry::Metrics::new(), CancellationToken::new())?;
         Ok(Self {
             api: InventoryServiceClient::new(Arc::new(service).routes()),
             superuser: database.superuser().await?,
@@ -219,22 +219,38 @@ pub async fn run(pool: &PgPool, messages: &[Message], way: Way) -> anyhow::Resul
 }
 
 async fn run_once(pool: &PgPool, messages: &[Message], way: Way) -> anyhow::Result<Vec<String>> {
+    run_with(&handler(), pool, messages, way).await
+}
+
+/// What handles records, and counts for nobody.
+pub fn handler() -> StockRequests {
+    StockRequests::new(Metrics::register(&telemetry::Metrics::new()))
+}
+
+/// As [`run`], by this handler, and once.
+pub async fn run_with(
+    handler: &StockRequests,
+    pool: &PgPool,
+    messages: &[Message],
+    way: Way,
+) -> anyhow::Result<Vec<String>> {
     let mut work = UnitOfWork::begin(pool).await?;
     let mut events = Vec::new();
     match way {
         Way::Together => {
             let messages: Vec<&Message> = messages.iter().collect();
-            events.extend(StockRequests.handle_all(&mut work, &messages).await?);
+            events.extend(handler.handle_all(&mut work, &messages).await?);
         }
         Way::Apart => {
             for message in messages {
-                events.extend(StockRequests.handle(&mut work, message).await?);
+                events.extend(handler.handle(&mut work, message).await?);
             }
         }
     }
     anyhow::ensure!(events.len() == messages.len(), "a command has one answer");
     let told = events.iter().map(answer).collect();
     work.commit(events).await?;
+    handler.committed(&messages.iter().collect::<Vec<_>>());
     Ok(told)
 }
 
@@ -273,6 +289,7 @@ pub fn message<M: prost::Message + prost::Name>(partition: i32, event: &M) -> Me
         source: "/orderly/order".to_owned(),
         id: Uuid::now_v7(),
         event_type: M::full_name(),
+        span: None,
     }
 }
 

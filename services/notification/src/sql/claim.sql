@@ -28,4 +28,5 @@ from due
 where claimed.notification_id = due.notification_id
 returning claimed.notification_id, claimed.order_id, claimed.customer_id, claimed.kind, claimed.channel,
     claimed.email_address, claimed.webhook_url, claimed.webhook_secret, claimed.subject, claimed.body, claimed.attempts,
-    claimed.created_at, claimed.first_attempt_at, extract(epoch from now() - claimed.first_attempt_at)::float8 as tried_secs
+    claimed.created_at, claimed.first_attempt_at, extract(epoch from now() - claimed.first_attempt_at)::float8 as tried_secs,
+    claimed.traceparent, claimed.tracestate

@@ -109,8 +109,9 @@ async fn the_dispatcher_sends_the_receipt_first_also_when_it_has_to_try_again() 
     scene.ask(Kind::OrderConfirmed).await?;
     let stop = CancellationToken::new();
     let wake = Arc::new(Notify::new());
-    let dispatcher =
-        tokio::spawn(dispatch::run(Arc::clone(&scene.emails), Mailer::CONCURRENCY, wake, stop.clone()));
+    let metrics = dispatch::Metrics::register(&telemetry::Metrics::new());
+    let emails = Arc::clone(&scene.emails);
+    let dispatcher = tokio::spawn(dispatch::run(emails, Mailer::CONCURRENCY, wake, &metrics, stop.clone()));
     let delivered = "select count(*) from notifications where status = 'DELIVERED'";
     until("both are delivered", Duration::from_secs(20), || async {
         let delivered: i64 = sqlx::query_scalar(delivered).fetch_one(&scene.pool).await?;

@@ -11,6 +11,7 @@ use notification::{
     domain::{Channel, Kind, Webhook},
     handlers::{Handlers, SUBSCRIPTION},
     mail::Mailer,
+    metrics,
     webhook::Webhooks,
 };
 use outbox::{Headers, UnitOfWork};
@@ -45,6 +46,10 @@ pub struct Scene {
     pub emails: Arc<Deliveries<Mailer>>,
     /// What calls webhooks.
     pub webhooks: Arc<Deliveries<Webhooks>>,
+    /// What is counted.
+    pub metrics: metrics::Metrics,
+    /// What the service shows of itself.
+    pub shown: telemetry::Metrics,
     /// What takes the e-mails.
     pub smtp: Smtp,
     /// What takes the webhooks' calls, and where.
@@ -62,10 +67,14 @@ impl Scene {
         let pool = database.app().await?;
         let (smtp, address) = Smtp::listen(answers).await?;
         let mailer = Mailer::new(address.to_string().parse()?, "orders@orderly.example".parse()?);
+        let shown = telemetry::Metrics::new();
+        let metrics = metrics::Metrics::register(&shown);
         let scene = Self {
-            lines: Arc::new(Lines { pool: pool.clone() }),
-            emails: deliveries(&pool, mailer),
-            webhooks: deliveries(&pool, Webhooks::new(true)?),
+            lines: Arc::new(Lines { pool: pool.clone(), metrics: metrics.clone() }),
+            emails: deliveries(&pool, mailer, &metrics),
+            webhooks: deliveries(&pool, Webhooks::new(true)?, &metrics),
+            metrics,
+            shown,
             smtp,
             endpoint: Endpoint::listen(&[]).await?,
             order_id: Uuid::now_v7(),
@@ -161,6 +170,13 @@ impl Scene {
         Ok(count + dispatch(&*self.emails).await? + dispatch(&*self.webhooks).await?)
     }
 
+    /// The value that `/metrics` shows of a time series.
+    pub fn shows(&self, series: &str) -> f64 {
+        let text = self.shown.text();
+        let sample = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        sample.and_then(|value| value.parse().ok()).unwrap_or(f64::NAN)
+    }
+
     /// Ends every wait for the next attempt.
     pub async fn all_due(&self) -> anyhow::Result<()> {
         sqlx::query("update notifications set next_attempt_at = now()").execute(&self.pool).await?;
@@ -216,6 +232,7 @@ pub fn record(event_type: &str, order_id: Uuid, payload: Vec<u8>) -> Message {
         source,
         id,
         event_type: event_type.to_owned(),
+        span: None,
     }
 }
 
@@ -230,9 +247,10 @@ pub async fn dispatch<D: Dispatch>(deliveries: &D) -> anyhow::Result<usize> {
 }
 
 /// The dispatcher of a channel, as the service makes it.
-pub fn deliveries<M>(pool: &PgPool, medium: M) -> Arc<Deliveries<M>> {
+pub fn deliveries<M>(pool: &PgPool, medium: M, metrics: &metrics::Metrics) -> Arc<Deliveries<M>> {
     let kafka = KafkaArgs { kafka: String::new(), prefix: String::new() };
-    let metrics = Metrics::register(&telemetry::Metrics::new(), &SUBSCRIPTION);
-    let dead_letters = Undelivered::new(&SUBSCRIPTION, &kafka, metrics, "1.2.3");
-    Arc::new(Deliveries { pool: pool.clone(), medium, give_up_after: GIVE_UP_AFTER, dead_letters })
+    let consumer = Metrics::register(&telemetry::Metrics::new(), &SUBSCRIPTION);
+    let dead_letters = Undelivered::new(&SUBSCRIPTION, &kafka, consumer, "1.2.3");
+    let (pool, metrics) = (pool.clone(), metrics.clone());
+    Arc::new(Deliveries { pool, medium, give_up_after: GIVE_UP_AFTER, dead_letters, metrics })
 }

@@ -9,6 +9,6 @@ use testkit::{Database, check_statements};
 async fn every_statement_is_prepared_as_the_service() -> anyhow::Result<()> {
     let database = Database::create::<Notification>().await?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sql");
-    assert_eq!(check_statements(&database.app().await?, &folder).await?, 7);
+    assert_eq!(check_statements(&database.app().await?, &folder).await?, 8);
     Ok(())
 }

@@ -126,7 +126,7 @@ async fn an_answer_without_end_is_not_read_to_its_end() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_private_address_is_not_called_whatever_its_name() -> anyhow::Result<()> {
     let mut scene = Scene::set_webhook(&[]).await?;
-    let guarded = deliveries(&scene.pool, Webhooks::new(false)?);
+    let guarded = deliveries(&scene.pool, Webhooks::new(false)?, &scene.metrics);
     let port = scene.endpoint.1.port();
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"] {
         scene.order_id = Uuid::now_v7();

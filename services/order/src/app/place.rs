@@ -9,18 +9,22 @@ use std::{
 
 use outbox::{MAX_EVENT_BYTES, UnitOfWork};
 use sqlx::{PgConnection, PgPool};
-use tracing::Span;
+use telemetry::SpanContext;
+use tracing::{Instrument as _, Span, field::display, info_span};
 use uuid::Uuid;
 
 use super::{Change, Deadlines, is_gone};
 use crate::{
     domain::{self, Draft, Event, Offer, PaymentToken},
     error::Error,
+    metrics::Metrics,
     store::{self, Request, StoredOrder},
 };
 
 /// How many orders one transaction takes.
 pub const MOST_AT_ONCE: usize = 200;
+/// How many callers the span of a batch is linked to: as many as OpenTelemetry keeps.
+const MOST_LINKS: usize = 128;
 
 /// An order that somebody wants to place.
 #[derive(Clone, Debug)]
@@ -39,15 +43,16 @@ pub struct Placement {
 pub async fn all(
     pool: PgPool,
     deadlines: Deadlines,
+    metrics: Metrics,
     placements: Vec<Placement>,
 ) -> Vec<Result<StoredOrder, Error>> {
-    match together(&pool, deadlines, &placements).await {
+    match together(&pool, deadlines, &metrics, &placements).await {
         Ok(answers) => answers,
         // Something that PostgreSQL does not like about one of them.
         Err(error) if placements.len() > 1 && !is_gone(&error) => {
             let mut answers = Vec::with_capacity(placements.len());
             for placement in placements {
-                let alone = together(&pool, deadlines, &[placement]).await;
+                let alone = together(&pool, deadlines, &metrics, &[placement]).await;
                 answers.push(alone.and_then(|mut answers| answers.pop().unwrap_or(Err(Error::Lost))));
             }
             answers
@@ -59,10 +64,33 @@ pub async fn all(
     }
 }
 
-/// One transaction. An error is that of all.
+/// One transaction, in its span. An error is that of all.
 async fn together(
     pool: &PgPool,
     deadlines: Deadlines,
+    metrics: &Metrics,
+    placements: &[Placement],
+) -> Result<Vec<Result<StoredOrder, Error>>, Error> {
+    transact(pool, deadlines, metrics, placements).instrument(span(placements)).await
+}
+
+/// The span of what is done for all of them: a lone caller's own, else one that is linked to those of the callers.
+fn span(placements: &[Placement]) -> Span {
+    if let [only] = placements {
+        return only.span.clone();
+    }
+    let span = info_span!(parent: None, "place batch", otel.kind = "internal", orders = placements.len());
+    let callers = placements.iter().map(|placement| telemetry::span::context(&placement.span));
+    for caller in callers.filter(SpanContext::is_sampled).take(MOST_LINKS) {
+        telemetry::span::link(&span, &caller);
+    }
+    span
+}
+
+async fn transact(
+    pool: &PgPool,
+    deadlines: Deadlines,
+    metrics: &Metrics,
     placements: &[Placement],
 ) -> Result<Vec<Result<StoredOrder, Error>>, Error> {
     let mut work = UnitOfWork::begin(pool).await?;
@@ -85,12 +113,15 @@ async fn together(
         .collect();
     let inserted: HashSet<Uuid> = store::insert(&mut work, &new).await?;
 
-    let (mut answers, mut events, mut told) = (Vec::with_capacity(placements.len()), Vec::new(), Vec::new());
+    let (mut answers, mut events) = (Vec::with_capacity(placements.len()), Vec::new());
+    let (mut told, mut happened) = (Vec::new(), Vec::new());
     for (change, placement) in changes.drain(..).zip(placements) {
         let refused = match change {
             Ok(change) if inserted.contains(&change.stored.order.id) => {
                 events.extend(change.events);
                 told.extend(change.told);
+                happened.extend(change.happened);
+                placement.is_about(&change.stored);
                 answers.push(Ok(change.stored));
                 continue;
             }
@@ -100,18 +131,24 @@ async fn together(
         };
         // What was accepted at yesterday's price stays accepted.
         answers.push(match placement.repeated(&mut work).await? {
-            Some(repeated) => repeated,
+            Some(repeated) => repeated.inspect(|stored| placement.is_about(stored)),
             None => Err(refused),
         });
     }
     if !events.is_empty() {
         store::append(&mut work, &events).await?;
         work.commit(told).await?;
+        metrics.count(&happened);
     }
     Ok(answers)
 }
 
 impl Placement {
+    /// Says in the caller's trace and log which order it is.
+    fn is_about(&self, stored: &StoredOrder) {
+        self.span.record("order_id", display(stored.order.id));
+    }
+
     /// What a repeat of it shares with it.
     fn key(&self) -> Option<Vec<u8>> {
         let request = self.request.as_ref()?;

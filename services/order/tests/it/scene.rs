@@ -57,6 +57,8 @@ pub struct Scene {
     pub service: Arc<OrderService>,
     /// Where this test's topics are.
     pub kafka: KafkaArgs,
+    /// What the service shows.
+    pub metrics: Metrics,
     /// Ends streams and consumer.
     pub shutdown: CancellationToken,
     /// Where it all is.
@@ -87,14 +89,15 @@ impl Scene {
             max_watchers: MAX_WATCHERS,
         };
         let shutdown = CancellationToken::new();
-        let service =
-            Arc::new(OrderService::build(&config, pool.clone(), &Metrics::new(), shutdown.clone())?);
+        let metrics = Metrics::new();
+        let service = Arc::new(OrderService::build(&config, pool.clone(), &metrics, shutdown.clone())?);
         let scene = Self {
             api: OrderServiceClient::new(Arc::clone(&service).routes()),
             superuser: database.superuser().await?,
             pool,
             service,
             kafka,
+            metrics,
             shutdown,
             database,
         };
@@ -128,7 +131,13 @@ impl Scene {
 
     /// The use cases, as a replica of the service has them.
     pub fn orders(&self) -> Orders {
-        Orders::new(self.pool.clone(), Deadlines::from(DEADLINES))
+        self.orders_shown_in(&Metrics::new())
+    }
+
+    /// The same, counted here.
+    pub fn orders_shown_in(&self, metrics: &Metrics) -> Orders {
+        let metrics = order::metrics::Metrics::register(metrics);
+        Orders::new(self.pool.clone(), Deadlines::from(DEADLINES), metrics)
     }
 
     /// Places an order of this customer.
