@@ -1,11 +1,16 @@
 //! The dashboards and the rules of grafana/, over a platform that was put under load and hurt.
 
 use anyhow::{Context as _, ensure};
-use cli::platform::record::{Phase, ProcessState};
+use cli::platform::{
+    Endpoints,
+    record::{Phase, ProcessState},
+};
 use nix::sys::signal::Signal;
+use proto::order::v1::{ListOrdersRequest, order_service_client::OrderServiceClient};
 use reqwest::Url;
 use serde_json::{Value, json};
 use testkit::until;
+use tonic::{Code, transport::Endpoint};
 
 use crate::{
     home::{Home, WITHIN, interrupt},
@@ -72,7 +77,7 @@ async fn every_query_of_every_dashboard_and_rule_has_data() -> anyhow::Result<()
     })
     .await?;
 
-    hurt(&home, &record.endpoints.provider.to_string()).await?;
+    hurt(&home, &record.endpoints).await?;
     let mut all = queries::dashboards();
     all.extend(queries::rules());
     assert!(all.len() > 100, "{} queries", all.len());
@@ -101,14 +106,14 @@ async fn every_query_of_every_dashboard_and_rule_has_data() -> anyhow::Result<()
     Ok(())
 }
 
-/// Orders of every kind, while the provider is away and the relay and a service are killed.
-async fn hurt(home: &Home, provider: &str) -> anyhow::Result<()> {
+/// Orders of every kind, while the provider is away, and the relay, a service and PostgreSQL are killed.
+async fn hurt(home: &Home, endpoints: &Endpoints) -> anyhow::Result<()> {
     let mut load = home.orderly("load");
     load.args(["--rate", "30", "--duration", "25s", "--decline-ratio", "0.2", "--out-of-stock-ratio", "0.2"]);
     let load = tokio::spawn(load.args(["--cancel-ratio", "0.2", "--json"]).kill_on_drop(true).output());
     let http = reqwest::Client::new();
     let outage = |on: bool| {
-        let request = http.put(format!("http://{provider}/v1/outage")).json(&json!({ "on": on }));
+        let request = http.put(format!("http://{}/v1/outage", endpoints.provider)).json(&json!({ "on": on }));
         async move { anyhow::Ok(request.send().await?.error_for_status()?) }
     };
     let accepted = async |more: usize| {
@@ -122,10 +127,22 @@ async fn hurt(home: &Home, provider: &str) -> anyhow::Result<()> {
     outage(true).await?;
     accepted(120).await?;
     outage(false).await?;
-    for name in ["outbox-relay", "billing"] {
+    let order = Endpoint::from_shared(format!("http://{}", endpoints.order))?.connect_lazy();
+    let orders = OrderServiceClient::new(order);
+    for name in ["outbox-relay", "billing", "postgres"] {
         let record = home.record()?.context("it is up")?;
         let process = record.processes.iter().find(|process| process.name == name).context(name)?;
         process.identity.context("it runs")?.signal(Signal::SIGKILL);
+        if name == "postgres" {
+            until("a call finds no database", WITHIN, || {
+                let mut orders = orders.clone();
+                async move {
+                    let listed = orders.list_orders(ListOrdersRequest::default()).await;
+                    Ok(listed.is_err_and(|status| status.code() == Code::Unavailable).then_some(()))
+                }
+            })
+            .await?;
+        }
         home.when(&format!("{name} is back"), |record| {
             let again = record.processes.iter().find(|process| process.name == name);
             again.is_some_and(|again| again.restarts > 0 && again.state == ProcessState::Running)

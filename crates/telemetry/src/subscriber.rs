@@ -128,6 +128,7 @@ where
     let traces = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer(TRACER))
         .with_location(false)
+        .with_target(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
         .with_filter(LevelFilter::INFO);

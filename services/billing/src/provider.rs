@@ -214,7 +214,7 @@ impl Provider {
             http.request.resend_count = (intent.attempts > 1).then(|| intent.attempts - 1),
             http.response.status_code = Empty,
             server.address = url.host_str(),
-            server.port = url.port_or_known_default(),
+            server.port = url.port_or_known_default().map(i64::from),
             // It has neither a user name nor a query.
             url.full = url.as_str(),
             error.type = Empty,
@@ -244,7 +244,7 @@ impl Provider {
         let request = context.fold(request, |request, (name, value)| request.header(name, value));
         let mut response = request.send().await?;
         let status = response.status();
-        Span::current().record("http.response.status_code", status.as_u16());
+        Span::current().record("http.response.status_code", i64::from(status.as_u16()));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             if body.len() + chunk.len() > MAX_BODY {

@@ -114,7 +114,7 @@ impl Medium for Mailer {
             otel.status_code = Empty,
             network.protocol.name = "smtp",
             server.address = self.server.host,
-            server.port = self.server.port,
+            server.port = i64::from(self.server.port),
             error.type = Empty,
             order_id = %notification.order_id,
             notification_id = %notification.notification_id,

@@ -95,7 +95,8 @@ impl Webhooks {
     async fn call(&self, notification: &Claimed, webhook: &Webhook) -> Result<(), CallError> {
         let url = webhook.url.url();
         let span = Span::current();
-        span.record("server.address", url.host_str()).record("server.port", url.port_or_known_default());
+        span.record("server.address", url.host_str())
+            .record("server.port", url.port_or_known_default().map(i64::from));
         // Of an address that needs no lookup the resolver hears nothing.
         self.addresses.check(url)?;
         let body = serde_json::to_string(&Payload::of(notification)).map_err(CallError::build)?;
@@ -114,7 +115,7 @@ impl Webhooks {
         let request = context.fold(request, |request, (name, value)| request.header(name, value));
         let answer = request.send().await?;
         let status = answer.status();
-        span.record("http.response.status_code", status.as_u16());
+        span.record("http.response.status_code", i64::from(status.as_u16()));
         skim(answer).await;
         if status.is_success() { Ok(()) } else { Err(CallError::Answered(status)) }
     }

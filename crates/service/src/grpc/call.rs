@@ -115,11 +115,11 @@ fn span(method: &str, request: &Request) -> Span {
     if let Some(connection) = request.extensions().get::<TcpConnectInfo>() {
         if let Some(local) = connection.local_addr() {
             span.record("server.address", tracing::field::display(local.ip()));
-            span.record("server.port", local.port());
+            span.record("server.port", i64::from(local.port()));
         }
         if let Some(peer) = connection.remote_addr() {
             span.record("network.peer.address", tracing::field::display(peer.ip()));
-            span.record("network.peer.port", peer.port());
+            span.record("network.peer.port", i64::from(peer.port()));
         }
     }
     let header = |name| header(request.headers(), name);

@@ -121,7 +121,8 @@ fn span(line: &Claimed) -> Span {
 
 /// Where lines are written together, and their transaction runs: in a trace of its own, linked with each request.
 fn shared_span(requested: &[SpanContext]) -> Span {
-    let span = info_span!(parent: None, "deliver batch", otel.status_code = Empty, lines = requested.len());
+    let span =
+        info_span!(parent: None, "deliver batch", otel.status_code = Empty, lines = requested.len() as i64);
     telemetry::span::set_parent(&span, None);
     requested.iter().take(MOST_LINKS).for_each(|requested| telemetry::span::link(&span, requested));
     span
