@@ -14,7 +14,9 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 GRPCURL := $(TOOLS)/bin/grpcurl
 ORDERLY := target/release/orderly
 KAFKA_POM := crates/stack/kafka/pom.xml
+JMX_POM := crates/stack/kafka/jmx-exporter/pom.xml
 export ORDERLY_KAFKA_LIBS ?= $(CURDIR)/target/kafka-libs
+JMX_EXPORTER = $(dir $(ORDERLY_KAFKA_LIBS))jmx-exporter
 
 # What `make up` needs from Debian: a C compiler for librdkafka, PostgreSQL's server, Java and Maven for Kafka.
 PACKAGES := build-essential pkg-config zlib1g-dev default-jre-headless maven postgresql
@@ -22,7 +24,7 @@ PACKAGES := build-essential pkg-config zlib1g-dev default-jre-headless maven pos
 OBSERVERS := prometheus prometheus-postgres-exporter
 OBSERVED := $(filter-out 0 no false,$(OBSERVE))
 
-.PHONY: help up observe down clean status build test soak lint fmt docs proto-lint proto-release deny tools system observers rust kafka
+.PHONY: help up observe down clean status build test soak lint fmt docs proto-lint proto-release deny tools system observers rust kafka jmx-exporter
 
 help: ## Show this
 	@printf 'Orderly: an event-driven order platform.\n\n'
@@ -33,7 +35,7 @@ help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\nPorts, and the flags that change them: target/release/orderly up --help\n'
 
-up: system $(if $(OBSERVED),observers) rust kafka ## Install what is missing, build, start the platform; Ctrl-C stops it (DETACH=1: return when ready)
+up: system $(if $(OBSERVED),observers) rust kafka $(if $(OBSERVED),jmx-exporter) ## Install what is missing, build, start the platform; Ctrl-C stops it (DETACH=1: return when ready)
 	@cargo build --release --locked --workspace
 	@exec $(ORDERLY) up $(if $(filter-out 0 no false,$(DETACH)),--detach) $(if $(OBSERVED),--observe)
 
@@ -59,7 +61,7 @@ orderly-command:
 build: system rust ## Build everything as `make up` does
 	@cargo build --release --locked --workspace
 
-test: system observers rust kafka lint ## Run all that CI checks: formatting, lints, protos, tests on a real PostgreSQL and Kafka
+test: system observers rust kafka jmx-exporter lint ## Run all that CI checks: formatting, lints, protos, tests on a real PostgreSQL and Kafka
 	@cargo build --workspace --locked
 	@cargo test --workspace --locked
 
@@ -111,31 +113,38 @@ system:
 
 observers:
 	@missing=''; \
-	for program in prometheus promtool prometheus-postgres-exporter; do command -v "$$program" >/dev/null || missing+=" $$program"; done; \
-	if [[ -n "$$missing" ]]; then echo "missing:$$missing"; $(MAKE) packages INSTALL='$(OBSERVERS)'; fi
+	command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=' prometheus'; \
+	command -v prometheus-postgres-exporter >/dev/null || command -v postgres_exporter >/dev/null || missing+=' prometheus-postgres-exporter'; \
+	if [[ -n "$$missing" ]]; then echo "missing:$$missing"; $(MAKE) packages INSTALL="$$missing"; fi
 
+# Only what is not installed yet is installed; what a user has keeps its version and its state.
 # PostgreSQL's package would start a server of its own on port 5432: it is told not to, unless it is installed already.
 # Prometheus' packages would start theirs, now and with the machine: a policy forbids the first while they are installed,
-# and they are disabled.
+# and the units that have come with them are disabled.
 .PHONY: packages
 packages:
 	@if ! command -v apt-get >/dev/null; then echo 'this is not Debian: install what these packages bring: $(INSTALL)' >&2; exit 1; fi
 	@if [[ $$(id -u) -ne 0 ]]; then echo 'run as root, or ask an administrator for: apt-get install $(INSTALL)' >&2; exit 1; fi
-	@export DEBIAN_FRONTEND=noninteractive; \
+	@export DEBIAN_FRONTEND=noninteractive; new=''; units=''; \
+	for package in $(INSTALL); do \
+		[[ $$(dpkg-query -W -f='$${db:Status-Status}' "$$package" 2>/dev/null || true) == installed ]] && continue; \
+		new+=" $$package"; \
+		if [[ ' $(OBSERVERS) ' == *" $$package "* ]] && command -v systemctl >/dev/null && \
+			! systemctl cat "$$package.service" >/dev/null 2>&1; then units+=" $$package.service"; fi; \
+	done; \
+	if [[ -z $$new ]]; then echo 'installed, but not on PATH: look into $(INSTALL)' >&2; exit 1; fi; \
 	apt-get update -qq; \
-	if [[ '$(INSTALL)' == *postgresql* ]] && ! ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then \
+	if [[ "$$new " == *' postgresql '* ]] && ! ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then \
 		apt-get install -y -qq --no-install-recommends postgresql-common; \
 		sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf; \
 	fi; \
 	policy=/usr/sbin/policy-rc.d; \
-	if [[ '$(INSTALL)' == *prometheus* && ! -e $$policy ]]; then \
+	if [[ $$new == *prometheus* && ! -e $$policy ]]; then \
 		trap 'rm -f /usr/sbin/policy-rc.d' EXIT; trap 'exit 130' INT TERM HUP; \
 		printf '#!/bin/sh\nexit 101\n' >$$policy; chmod 755 $$policy; \
 	fi; \
-	apt-get install -y -qq --no-install-recommends $(INSTALL); \
-	if [[ '$(INSTALL)' == *prometheus* ]] && command -v systemctl >/dev/null; then \
-		systemctl --quiet disable $(OBSERVERS) || true; \
-	fi
+	apt-get install -y -qq --no-install-recommends $$new; \
+	if [[ -n $$units ]]; then systemctl --quiet disable $$units || true; fi
 
 rust:
 	@command -v cargo >/dev/null || { echo 'cargo is missing, and Debian'"'"'s is too old: install Rust from https://rustup.rs, then run this again' >&2; exit 1; }
@@ -143,12 +152,19 @@ rust:
 	if [[ $$(printf '%s\n' "$$oldest" "$$version" | sort -V | head -1) != "$$oldest" ]]; then \
 		echo "cargo $$version is too old, $$oldest is needed: run \`rustup update stable\`" >&2; exit 1; fi
 
-# Kafka's libraries, from Maven Central: what `orderly up` and the tests would install by themselves (crates/stack), with
-# the same lock and the same mark of completion, so that it never happens twice.
+# What `orderly up` and the tests would install from Maven Central by themselves (crates/stack), with the same lock and
+# the same mark of completion, so that it never happens twice: $(call from_maven,pom,folder,what it is).
+define from_maven
+	@mkdir -p '$(dir $(2))'; exec 9>'$(2).lock'; flock 9; \
+	cmp -s '$(1)' '$(2)/pom.xml' && exit; \
+	echo 'installing $(3) from Maven Central'; \
+	rm -rf '$(2)' '$(2).new'; mkdir '$(2).new'; \
+	mvn -q -B -f '$(1)' dependency:copy-dependencies -DoutputDirectory='$(2).new'; \
+	cp '$(1)' '$(2).new/pom.xml'; mv '$(2).new' '$(2)'
+endef
+
 kafka: system
-	@mkdir -p '$(dir $(ORDERLY_KAFKA_LIBS))'; exec 9>'$(ORDERLY_KAFKA_LIBS).lock'; flock 9; \
-	cmp -s '$(KAFKA_POM)' '$(ORDERLY_KAFKA_LIBS)/pom.xml' && exit; \
-	echo 'installing Kafka from Maven Central (54 MB)'; \
-	rm -rf '$(ORDERLY_KAFKA_LIBS)' '$(ORDERLY_KAFKA_LIBS).new'; mkdir '$(ORDERLY_KAFKA_LIBS).new'; \
-	mvn -q -B -f '$(KAFKA_POM)' dependency:copy-dependencies -DoutputDirectory='$(ORDERLY_KAFKA_LIBS).new'; \
-	cp '$(KAFKA_POM)' '$(ORDERLY_KAFKA_LIBS).new/pom.xml'; mv '$(ORDERLY_KAFKA_LIBS).new' '$(ORDERLY_KAFKA_LIBS)'
+	$(call from_maven,$(KAFKA_POM),$(ORDERLY_KAFKA_LIBS),Kafka (54 MB))
+
+jmx-exporter: system
+	$(call from_maven,$(JMX_POM),$(JMX_EXPORTER),the JMX exporter (3 MB))

@@ -9,6 +9,7 @@ mod oldest;
 pub mod snapshot;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     process::ExitCode,
     sync::Arc,
@@ -21,7 +22,7 @@ use service::{
     admin::{self, Admin, Readiness},
 };
 use telemetry::Heartbeat;
-use tokio::{net::TcpListener, time::MissedTickBehavior};
+use tokio::{net::TcpListener, sync::oneshot, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::output;
@@ -52,8 +53,8 @@ pub struct Args {
 
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = humantime::parse_duration(text).map_err(|err| err.to_string())?;
-    let allowed = Duration::from_millis(100)..=Duration::from_secs(60);
-    if allowed.contains(&interval) { Ok(interval) } else { Err("it is 100ms to 60s".to_owned()) }
+    let allowed = Duration::from_millis(100)..=Duration::from_secs(30);
+    if allowed.contains(&interval) { Ok(interval) } else { Err("it is 100ms to 30s".to_owned()) }
 }
 
 /// Runs `orderly exporter` until SIGTERM or SIGINT.
@@ -90,11 +91,14 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     tracing::info!(admin = %args.admin, kafka = %args.kafka, version = VERSION, "the exporter runs");
     let collector = Collector::new(&args.kafka, &args.prefix)?;
     watch(collector, args.interval, metrics, &readiness, &heartbeat, &stop).await?;
-    admin.await??;
+    match tokio::time::timeout(args.server.shutdown_deadline, admin).await {
+        Ok(ended) => ended??,
+        Err(_) => tracing::warn!("a request to the admin port was cut off"),
+    }
     Ok(())
 }
 
-/// Asks again and again. Where Kafka does not answer, nothing is known: the gauges go, the process stays.
+/// Asks again and again. What Kafka does not answer is not known: its gauges go, the process stays.
 async fn watch(
     mut collector: Collector,
     every: Duration,
@@ -105,40 +109,68 @@ async fn watch(
 ) -> anyhow::Result<()> {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut answers = None;
+    let mut told = None;
     loop {
-        tokio::select! { _ = ticks.tick() => {}, () = stop.cancelled() => return Ok(()) }
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => {
+                // To close its clients may block.
+                std::thread::spawn(move || drop(collector));
+                return Ok(());
+            }
+        }
         heartbeat.beat();
         let started = Instant::now();
-        let asked;
-        // librdkafka's calls block.
-        (collector, asked) = tokio::task::spawn_blocking(move || {
+        // librdkafka's calls block. A thread of its own, because nobody waits for that at the end of the process.
+        let (answer, asked) = oneshot::channel();
+        std::thread::spawn(move || {
             let asked = collector.collect();
-            (collector, asked)
-        })
-        .await?;
-        match asked {
+            // Nobody listens any more at the end of the process.
+            let _ = answer.send((collector, asked));
+        });
+        let asked = tokio::select! {
+            asked = asked => asked.context("the collector panicked")?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        collector = asked.0;
+        let outcome = match asked.1 {
             Ok(snapshot) => {
                 metrics.show(&snapshot, SystemTime::now(), started.elapsed());
                 readiness.ready(words(&snapshot));
-                if answers != Some(true) {
-                    tracing::info!("Kafka answers");
-                }
-                answers = Some(true);
+                Ok(snapshot.missing)
             }
             Err(error) => {
                 metrics.forget();
                 readiness.set(Err("Kafka does not answer".to_owned()));
-                if answers != Some(false) {
-                    tracing::warn!(error = format!("{error:#}"), "Kafka does not answer; asking on");
-                }
-                answers = Some(false);
+                Err(error)
             }
-        }
+        };
+        tell(&outcome, &mut told);
     }
+}
+
+/// Logs what has changed since the last time: whether Kafka answers, and what is missing.
+fn tell(outcome: &anyhow::Result<BTreeMap<String, String>>, told: &mut Option<Vec<String>>) {
+    let now = match outcome {
+        Ok(missing) => missing.keys().cloned().collect(),
+        Err(_) => vec!["Kafka".to_owned()],
+    };
+    if told.as_ref() == Some(&now) {
+        return;
+    }
+    match outcome {
+        Ok(missing) if missing.is_empty() => tracing::info!("Kafka answers"),
+        Ok(missing) => tracing::warn!(?missing, "some of what Kafka was asked is not answered; asking on"),
+        Err(error) => tracing::warn!(error = format!("{error:#}"), "Kafka does not answer; asking on"),
+    }
+    *told = Some(now);
 }
 
 fn words(snapshot: &Snapshot) -> String {
     let lag: i64 = snapshot.positions.iter().map(|position| position.lag).sum();
-    format!("ready: {} brokers, {} records not committed", snapshot.brokers, lag)
+    let mut words = format!("ready: {} brokers, {lag} records not committed", snapshot.brokers);
+    for (what, why) in &snapshot.missing {
+        words.push_str(&format!("\nmissing: {what}: {why}"));
+    }
+    words
 }

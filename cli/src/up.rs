@@ -12,7 +12,7 @@ mod observe;
 pub mod parts;
 pub mod ports;
 mod servers;
-mod signals;
+pub(crate) mod signals;
 mod summary;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};

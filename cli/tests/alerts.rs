@@ -184,6 +184,39 @@ fn the_commands_of_the_runbooks_exist() {
     assert!(parsed > 30, "only {parsed} commands were found");
 }
 
+/// Who copies a whole block must not drop an event or a letter with it.
+#[test]
+fn what_drops_something_stands_alone() {
+    let mut dropping = 0;
+    for (page, text) in runbooks() {
+        for block in blocks(&text) {
+            let drops = |line: &&String| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                line.contains("accept_offsets")
+                    || line.contains("RESOLUTION_CLOSE")
+                    || words.starts_with(&["orderly", "dlq", "discard"])
+                    || (words.starts_with(&["outbox-relay", "release"]) && !words.contains(&"--retry"))
+            };
+            let found = commands_of(block);
+            let dropped = found.iter().filter(drops).count();
+            assert!(dropped == 0 || found.len() == 1, "{page}: others stand beside what drops:\n{block}");
+            assert!(dropped == 0 || page != "OutboxKeyOvertaken", "{page} drops what is held:\n{block}");
+            dropping += dropped;
+        }
+    }
+    assert!(dropping >= 4, "only {dropping} were found");
+}
+
+/// A gauge of 0 is written `0.0`.
+#[test]
+fn what_is_not_0_is_found_however_0_is_written() {
+    let pages = runbooks();
+    for (page, text) in &pages {
+        assert!(!text.contains("' 0$'"), "{page} finds 0.0, too");
+    }
+    assert!(pages.values().any(|text| text.contains(r"grep -vE ' 0(\.0)?$'")));
+}
+
 /// In backticks a command stands without what it needs: its subcommand and flags exist.
 #[test]
 fn the_commands_that_are_only_named_exist() {
@@ -302,21 +335,28 @@ fn program_of(name: &str) -> Option<clap::Command> {
     }
 }
 
-/// The commands of a page's blocks; one may go over several lines.
+/// The commands of a page's blocks.
 fn commands(page: &str) -> Vec<String> {
+    blocks(page).flat_map(commands_of).collect()
+}
+
+fn blocks(page: &str) -> impl Iterator<Item = &str> {
+    page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next())
+}
+
+/// The commands of a block; one may go over several lines. A block may be part of a list, and be indented by that.
+fn commands_of(block: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    for block in page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()) {
-        let mut goes_on = false;
-        for line in block.lines() {
-            match found.last_mut().filter(|_| goes_on) {
-                Some(command) => *command = format!("{} {line}", command.trim_end_matches('\\')),
-                None => found.push(line.to_owned()),
-            }
-            let command = found.last().map(String::as_str).unwrap_or_default();
-            goes_on = command.ends_with('\\') || command.matches('"').count() % 2 == 1;
+    let mut goes_on = false;
+    for line in block.lines().map(str::trim_start).filter(|line| !line.is_empty()) {
+        match found.last_mut().filter(|_| goes_on) {
+            Some(command) => *command = format!("{} {line}", command.trim_end_matches('\\')),
+            None => found.push(line.to_owned()),
         }
-        assert!(!goes_on, "a command does not end:\n{block}");
+        let command = found.last().map(String::as_str).unwrap_or_default();
+        goes_on = command.ends_with('\\') || command.matches('"').count() % 2 == 1;
     }
+    assert!(!goes_on, "a command does not end:\n{block}");
     found
 }
 

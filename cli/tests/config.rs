@@ -12,7 +12,7 @@ Every setting is a flag, and most are an environment variable too; the flag wins
 
 Every process also reads `RUST_LOG` (what is logged: `info`, or `warn,outbox_relay=debug`) and the standard
 `OTEL_EXPORTER_OTLP_*`, `OTEL_TRACES_SAMPLER` and `OTEL_RESOURCE_ATTRIBUTES` variables; without an OTLP endpoint no span
-leaves the process, with one a tenth of the traces do, and those that a caller samples (docs/TELEMETRY.md).
+leaves the process, with one, one in twenty of the traces does, and those that a caller samples (docs/TELEMETRY.md).
 ";
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -87,16 +88,21 @@ impl Topic {
     }
 }
 
-/// The positions by partition, found by one collector time after time.
-async fn collect(collector: Collector) -> anyhow::Result<(Collector, BTreeMap<i32, Position>)> {
-    let (collector, snapshot) = tokio::task::spawn_blocking(move || {
-        let mut collector = collector;
-        let snapshot = collector.collect();
-        (collector, snapshot)
+/// The positions by partition, found by one collector time after time. A busy machine does not always answer in the
+/// collector's time: it asks again until everything is known.
+async fn collect(
+    collector: &Arc<Mutex<Collector>>,
+    partitions: usize,
+) -> anyhow::Result<BTreeMap<i32, Position>> {
+    until("all positions are known", WITHIN, || async {
+        let collector = Arc::clone(collector);
+        let asked = move || collector.lock().unwrap_or_else(PoisonError::into_inner).collect();
+        let Ok(snapshot) = tokio::task::spawn_blocking(asked).await? else { return Ok(None) };
+        let is_known = snapshot.missing.is_empty() && snapshot.positions.len() == partitions;
+        let positions = snapshot.positions.into_iter().map(|position| (position.partition, position));
+        Ok(is_known.then(|| positions.collect()))
     })
-    .await?;
-    let positions = snapshot?.positions.into_iter().map(|position| (position.partition, position));
-    Ok((collector, positions.collect()))
+    .await
 }
 
 fn now() -> i64 {
@@ -112,10 +118,10 @@ async fn lag_is_told_in_records_and_in_time_and_lost_records_are_counted() -> an
         topic.send(&producer, 0, first + index * 100_000).await?;
     }
     let seconds_since = |time: i64| (now() - time) as f64 / 1000.0;
-    let collector = Collector::new(&topic.kafka, &topic.prefix)?;
+    let collector = Arc::new(Mutex::new(Collector::new(&topic.kafka, &topic.prefix)?));
 
     let before = seconds_since(first);
-    let (collector, positions) = collect(collector).await?;
+    let positions = collect(&collector, 2).await?;
     let Position { group, committed, lag, lost, lag_seconds, .. } = positions[&0].clone();
     assert_eq!((group, committed, lag, lost), ("order", None, 5, 0), "never committed: everything");
     let age = lag_seconds.expect("the first record can be read");
@@ -124,22 +130,22 @@ async fn lag_is_told_in_records_and_in_time_and_lost_records_are_counted() -> an
 
     topic.commit(0, 2).await?;
     let before = seconds_since(first + 200_000);
-    let (collector, positions) = collect(collector).await?;
+    let positions = collect(&collector, 2).await?;
     assert_eq!((positions[&0].committed, positions[&0].lag, positions[&0].lost), (Some(2), 3, 0));
     let age = positions[&0].lag_seconds.expect("the third record can be read");
     assert!(age >= before && age <= seconds_since(first + 200_000), "{age}");
-    let (collector, positions) = collect(collector).await?;
+    let positions = collect(&collector, 2).await?;
     assert!(positions[&0].lag_seconds >= Some(age), "a group that stands still falls behind");
 
     topic.delete_before(0, 4).await?;
     let before = seconds_since(first + 400_000);
-    let (collector, positions) = collect(collector).await?;
+    let positions = collect(&collector, 2).await?;
     assert_eq!((positions[&0].lag, positions[&0].lost), (3, 2));
     let age = positions[&0].lag_seconds.expect("the last record can be read");
     assert!(age >= before && age <= seconds_since(first + 400_000), "{age}");
 
     topic.commit(0, 5).await?;
-    let (_, positions) = collect(collector).await?;
+    let positions = collect(&collector, 2).await?;
     assert_eq!((positions[&0].lag, positions[&0].lost, positions[&0].lag_seconds), (0, 0, Some(0.0)));
     topic.delete().await
 }
@@ -156,8 +162,8 @@ async fn the_mark_of_a_transaction_is_no_record_that_waits() -> anyhow::Result<(
         tokio::task::spawn_blocking(move || producer.commit_transaction(WITHIN).map(|()| producer)).await??;
     // What a member has that commits the record that it has processed, and not where it goes on.
     topic.commit(0, 1).await?;
-    let collector = Collector::new(&topic.kafka, &topic.prefix)?;
-    let (_, positions) = collect(collector).await?;
+    let collector = Arc::new(Mutex::new(Collector::new(&topic.kafka, &topic.prefix)?));
+    let positions = collect(&collector, 1).await?;
     assert_eq!((positions[&0].lag, positions[&0].lag_seconds), (1, Some(0.0)));
     drop(producer);
     topic.delete().await
@@ -186,9 +192,13 @@ async fn without_kafka_nothing_is_told_and_the_process_stays() -> anyhow::Result
     let lag =
         format!("kafka_consumergroup_lag{{consumergroup=\"order\",topic=\"{TOPIC}\",partition=\"0\"}} 0.0\n");
 
+    let is_known = || async {
+        let shown = metrics().await.unwrap_or_default();
+        Ok((shown.contains(&lag) && shown.contains("\nkafka_brokers 1.0\n")).then_some(()))
+    };
+
     until("the exporter is ready", WITHIN, || is_ready(true)).await?;
-    let shown = metrics().await?;
-    assert!(shown.contains(&lag) && shown.contains("\nkafka_brokers 1.0\n"), "{shown}");
+    until("the lag is known", WITHIN, is_known).await?;
 
     kafka.stop().await?;
     until("it tells that Kafka is away", WITHIN, || is_ready(false)).await?;
@@ -200,7 +210,7 @@ async fn without_kafka_nothing_is_told_and_the_process_stays() -> anyhow::Result
 
     kafka.start().await?;
     until("it is ready again", WITHIN, || is_ready(true)).await?;
-    assert!(metrics().await?.contains(&lag));
+    until("the lag is known again", WITHIN, is_known).await?;
 
     let pid = nix::unistd::Pid::from_raw(exporter.id().unwrap_or_default() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;

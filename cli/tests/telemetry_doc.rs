@@ -15,7 +15,7 @@ installed, the dashboards of `grafana/dashboards`; `docs/runbooks` has a page fo
 
 One trace follows an order from the call to the last notification. A process sends its spans by OTLP over gRPC where
 `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is set; a collector that is slow or gone costs
-spans, never requests. A tenth of the traces that begin here are recorded, and every one that a caller samples;
+spans, never requests. One in twenty of the traces that begin here is recorded, and every one that a caller samples;
 `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` choose otherwise. `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`,
 `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER=none`, `OTEL_BSP_*` and the other `OTEL_EXPORTER_OTLP_*` variables mean what
 their specification says. Names and attributes are those of the semantic conventions 1.44 for RPC, messaging, HTTP and

@@ -1,16 +1,8 @@
-//! What `orderly up`, `down` and `status` say when there is nothing to start, or something in the way; and one platform
-//! that is started for real, and observed.
+//! What `orderly up`, `down` and `status` say when there is nothing to start, or something in the way.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Output, Stdio},
-    time::Duration,
-};
+use std::{net::TcpListener, path::Path, process::Output};
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
 use clap::Parser as _;
 use cli::{
     credentials::Credentials,
@@ -21,13 +13,7 @@ use cli::{
     },
     up::{lock, ports::Ports},
 };
-use serde_json::Value;
-use stack::port;
-use testkit::until;
-use tokio::{io::AsyncWriteExt as _, process::Command};
-
-/// The longest that a platform may take to come up, and its targets to be found.
-const WITHIN: Duration = Duration::from_secs(120);
+use tokio::process::Command;
 
 #[derive(clap::Parser)]
 struct Line {
@@ -182,126 +168,5 @@ async fn status_json_keeps_its_shape() -> anyhow::Result<()> {
     let billing = &report["processes"][1];
     assert_eq!((&billing["state"], &billing["ready"]), (&"gone".into(), &false.into()));
     assert!(billing["pid"].is_null() && billing["rss_bytes"].is_null());
-    Ok(())
-}
-
-/// A platform of this test, stopped and deleted also when the test fails.
-struct Up(tempfile::TempDir);
-
-impl Up {
-    fn data(&self) -> PathBuf {
-        self.0.path().join("data")
-    }
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        let mut down = std::process::Command::new(env!("CARGO_BIN_EXE_orderly"));
-        let _ = down.arg("--data-dir").arg(self.data()).args(["down", "--delete-data"]).output();
-    }
-}
-
-/// On a free port for each flag that asks for one.
-async fn up_on_free_ports(data: &Path, more: &[&str]) -> anyhow::Result<Output> {
-    let ports = Line::command();
-    let ports =
-        ports.get_arguments().filter_map(clap::Arg::get_long).filter(|flag| flag.starts_with("port-"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_orderly"));
-    command.arg("--data-dir").arg(data).args(["up", "--detach"]).args(more);
-    for flag in ports {
-        command.arg(format!("--{flag}={}", port::free()));
-    }
-    // Kafka is installed once for all tests.
-    let target = Path::new(env!("CARGO_BIN_EXE_orderly")).ancestors().nth(2).context("target/")?;
-    if std::env::var_os("ORDERLY_KAFKA_LIBS").is_none() {
-        command.env("ORDERLY_KAFKA_LIBS", target.join("kafka-libs"));
-    }
-    // Prices are all that a catalogue would add here.
-    Ok(tokio::time::timeout(WITHIN, command.arg("--no-catalogue").kill_on_drop(true).output()).await??)
-}
-
-async fn json(url: String) -> anyhow::Result<Value> {
-    Ok(reqwest::get(url).await?.error_for_status()?.json().await?)
-}
-
-/// What Prometheus' own checker has to say about a page of metrics.
-async fn check_metrics(page: &str) -> anyhow::Result<String> {
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .context("promtool, of Debian's package `prometheus`")?;
-    promtool.stdin.take().context("it is piped")?.write_all(page.as_bytes()).await?;
-    let output = promtool.wait_with_output().await?;
-    Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
-}
-
-#[tokio::test]
-async fn an_observed_platform_is_scraped_whole_and_leaves_nothing() -> anyhow::Result<()> {
-    let up = Up(tempfile::tempdir()?);
-    let data = up.data();
-    let started = up_on_free_ports(&data, &["--observe", "--scrape-interval", "500ms"]).await?;
-    let said = String::from_utf8_lossy(&started.stdout).into_owned();
-    assert!(started.status.success(), "{said}{}", stderr(&started));
-
-    let status = orderly(&data, &["status", "--json"]).await?;
-    assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stdout));
-    let status: Value = serde_json::from_slice(&status.stdout)?;
-    let processes = status["processes"].as_array().context("processes")?;
-    let addresses: BTreeMap<&str, &str> =
-        processes.iter().filter_map(|one| Some((one["name"].as_str()?, one["address"].as_str()?))).collect();
-    for name in ["exporter", "postgres-exporter", "prometheus"] {
-        assert!(addresses.contains_key(name), "{name} is not in {status}");
-    }
-    let prometheus = format!("http://{}", addresses["prometheus"]);
-    assert!(said.contains(&format!("Prometheus      {prometheus}\n")), "{said}");
-
-    let jobs = [
-        "billing",
-        "exporter",
-        "inventory",
-        "kafka",
-        "notification",
-        "order",
-        "outbox-relay",
-        "postgres",
-        "prometheus",
-    ];
-    let targets = until("every target is up", WITHIN, async || {
-        let answer = json(format!("{prometheus}/api/v1/targets?state=active")).await?;
-        let targets = answer["data"]["activeTargets"].as_array().context("targets")?.clone();
-        let up = targets.iter().filter(|target| target["health"] == "up");
-        let up: BTreeSet<_> = up.filter_map(|target| target["labels"]["job"].as_str()).collect();
-        Ok((up == BTreeSet::from(jobs)).then_some(targets))
-    })
-    .await?;
-    let rules = until("every rule is evaluated", WITHIN, async || {
-        let answer = json(format!("{prometheus}/api/v1/rules")).await?;
-        let groups = answer["data"]["groups"].as_array().context("groups")?.clone();
-        let rules = groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default());
-        let rules: Vec<Value> = rules.collect();
-        Ok(rules.iter().all(|rule| rule["health"] != "unknown").then_some(rules))
-    })
-    .await?;
-    let broken: Vec<&Value> = rules.iter().filter(|rule| rule["health"] != "ok").collect();
-    assert!(rules.len() > 20 && broken.is_empty(), "{} rules, of which fail {broken:#?}", rules.len());
-
-    // The exporter of PostgreSQL is not ours, and does not follow the conventions.
-    for target in targets.iter().filter(|target| target["labels"]["job"] != "postgres") {
-        let url = target["scrapeUrl"].as_str().context("a URL")?;
-        let page = reqwest::get(url).await?.text().await?;
-        let problems = check_metrics(&page).await?;
-        assert!(problems.is_empty() || target["labels"]["job"] == "prometheus", "{url}: {problems}");
-    }
-
-    let pids: Vec<u32> = processes.iter().filter_map(|one| one["pid"].as_u64()?.try_into().ok()).collect();
-    assert_eq!(pids.len(), processes.len());
-    let down = orderly(&data, &["down", "--delete-data"]).await?;
-    assert!(down.status.success(), "{}", stderr(&down));
-    let left: Vec<&u32> = pids.iter().filter(|pid| Identity::of(**pid).is_some()).collect();
-    assert!(left.is_empty() && !data.exists(), "{left:?} of {processes:#?}");
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::{
     producer::Producer,
     session::Session,
     state::{Phase, State},
-    stop::{Stop, bounded},
+    stop::{Stop, bounded, diagnostic},
 };
 
 /// How long a lost session waits before it is opened again: doubles from the first to the second.
@@ -124,8 +124,9 @@ impl Outbox {
     /// Has the metrics of every topic that was published to before there from the start: the first event is an increase.
     async fn show_topics(&self, session: &mut Session) -> Result<(), Stop> {
         let topics = sqlx::query_scalar(include_str!("sql/topics.sql")).fetch_all(&mut session.connection);
-        let topics: Vec<String> = bounded(topics).await??;
-        for topic in topics {
+        let topics: Option<Vec<String>> =
+            diagnostic(bounded(topics).await?, "which topics were published to")?;
+        for topic in topics.into_iter().flatten() {
             self.metrics.topic(&topic);
         }
         Ok(())

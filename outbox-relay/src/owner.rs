@@ -84,6 +84,8 @@ pub struct Owner<'o> {
     /// When it was last looked for keys that an operator has released.
     released: Instant,
     lanes: BTreeMap<String, Lane>,
+    /// When the first row was appended that waits in a topic's lane. Not in the lane, which is taken out for its turn.
+    left: BTreeMap<String, f64>,
 }
 
 impl<'o> Owner<'o> {
@@ -121,6 +123,7 @@ impl<'o> Owner<'o> {
             holds: Holds::default(),
             released: Instant::now(),
             lanes: BTreeMap::new(),
+            left: BTreeMap::new(),
         }
     }
 
@@ -200,8 +203,8 @@ impl<'o> Owner<'o> {
                 self.unsaved.get_or_insert(0);
             }
             self.waits_since = None;
-            self.outbox.metrics.waits_since(None);
-            self.outbox.metrics.unpublished.set(0.0);
+            self.outbox.metrics.waits_since(self.oldest());
+            self.show_unpublished(0);
             self.outbox.state.set(Phase::Publishing, self.words());
         }
         let answers = self.flight.answers();
@@ -291,7 +294,7 @@ impl<'o> Owner<'o> {
         self.waits_since = page.rows.get(given.rows).map(|row| row.created_at);
         let in_flight = self.flight.rows();
         self.outbox.metrics.in_flight.set_count(in_flight);
-        self.outbox.metrics.unpublished.set_count(in_flight + page.behind);
+        self.show_unpublished(in_flight + page.behind);
         given.stopped
     }
 

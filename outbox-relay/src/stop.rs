@@ -103,6 +103,22 @@ pub async fn bounded<T>(future: impl Future<Output = T>) -> Result<T, Stop> {
     timeout(SILENCE, future).await.map_err(|_| Stop::Silence)
 }
 
+/// An answer that is only shown. Where PostgreSQL refuses it, it is unknown and everything else goes on; a session that
+/// is lost is lost all the same.
+pub fn diagnostic<T>(
+    asked: Result<T, sqlx::Error>,
+    question: &'static str,
+) -> Result<Option<T>, sqlx::Error> {
+    match asked {
+        Ok(answer) => Ok(Some(answer)),
+        Err(sqlx::Error::Database(error)) => {
+            tracing::debug!(question, %error, "PostgreSQL does not say");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn id(refused: &Refused) -> &str {
     refused.0.as_deref().unwrap_or("without id")
 }

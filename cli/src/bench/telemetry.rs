@@ -13,7 +13,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde::Serialize;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +28,7 @@ use crate::{
     load::{self, Model, Options, Report},
     output,
     platform::{DataDir, Platform},
-    up::ports::free_flags,
+    up::{ports::free_flags, signals},
 };
 
 /// How much of the throughput telemetry may cost.
@@ -80,10 +84,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if bench.orderly.components().any(|part| part.as_os_str() == "debug") {
         output::note("warning: this is a debug build, its figures say nothing");
     }
-    let measured = tokio::select! {
-        measured = bench.measure() => measured,
-        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
-    };
+    let (stop, hurry) = signals::watch()?;
+    let measured = hurry.run_until_cancelled(bench.measure(&stop)).await;
+    let measured = measured.unwrap_or_else(|| Err(anyhow!("interrupted twice")));
     let cleaned = bench.orderly(&["clean"]).await;
     let pairs = measured?;
     cleaned?;
@@ -108,40 +111,46 @@ struct Bench {
 }
 
 impl Bench {
-    async fn measure(&self) -> anyhow::Result<Vec<Pair>> {
+    async fn measure(&self, stop: &CancellationToken) -> anyhow::Result<Vec<Pair>> {
         let sink = Sink::start().await?;
         // The first run warms caches and catalogue, and does not count.
-        self.one(None, &sink).await.context("warm-up")?;
+        self.one(None, &sink, stop).await.context("warm-up")?;
         let mut pairs = Vec::new();
         for number in 1..=self.args.pairs {
             output::note(format!("pair {number} of {}", self.args.pairs));
             // What grows from run to run is as often before as after.
             let pair = if number % 2 == 0 {
-                let with = self.one(Some(sink.endpoint()), &sink).await?;
-                Pair { with, without: self.one(None, &sink).await? }
+                let with = self.one(Some(sink.endpoint()), &sink, stop).await?;
+                Pair { with, without: self.one(None, &sink, stop).await? }
             } else {
-                let without = self.one(None, &sink).await?;
-                Pair { with: self.one(Some(sink.endpoint()), &sink).await?, without }
+                let without = self.one(None, &sink, stop).await?;
+                Pair { with: self.one(Some(sink.endpoint()), &sink, stop).await?, without }
             };
             pairs.push(pair);
         }
         Ok(pairs)
     }
 
-    /// Starts the platform, loads it, and stops it; traces go to `collector`, or nowhere.
-    async fn one(&self, collector: Option<String>, sink: &Sink) -> anyhow::Result<Measured> {
+    /// Starts the platform, loads it, and stops it, early on a signal too; traces go to `collector`, or nowhere.
+    async fn one(
+        &self,
+        collector: Option<String>,
+        sink: &Sink,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Measured> {
         let mut up = self.command(&["up", "--detach"]);
         up.args(free_flags());
         if let Some(collector) = collector {
             up.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector);
         }
-        succeed(up).await?;
+        succeed(up, stop).await?;
         let before = sink.spans();
         let data_dir = DataDir::from(self.data_dir.as_path());
-        let report =
-            load::measure(&Platform::load(&data_dir)?, &self.options(), CancellationToken::new()).await;
+        let (platform, options) = (Platform::load(&data_dir)?, self.options());
+        let load = load::measure(&platform, &options, CancellationToken::new());
+        let report = stop.run_until_cancelled(load).await;
         self.orderly(&["down"]).await?;
-        Measured::of(&report?, sink.spans() - before)
+        Measured::of(&report.context("interrupted")??, sink.spans() - before)
     }
 
     fn options(&self) -> Options {
@@ -164,7 +173,7 @@ impl Bench {
     }
 
     async fn orderly(&self, args: &[&str]) -> anyhow::Result<()> {
-        succeed(self.command(args)).await
+        succeed(self.command(args), &CancellationToken::new()).await
     }
 
     /// Without the tracing that this process may have been started with.
@@ -191,8 +200,21 @@ impl Measured {
     }
 }
 
-async fn succeed(mut command: Command) -> anyhow::Result<()> {
-    let output = command.output().await?;
+/// Runs a command to its end. What it has begun it has to undo itself: `stop` becomes a SIGTERM to it, whose end is
+/// waited for.
+async fn succeed(mut command: Command, stop: &CancellationToken) -> anyhow::Result<()> {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let pid = child.id().context("the command has a pid")?;
+    let mut output = std::pin::pin!(child.wait_with_output());
+    let output = tokio::select! {
+        output = &mut output => output?,
+        () = stop.cancelled() => {
+            // It may have ended in the meantime.
+            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM);
+            output.await?;
+            bail!("interrupted");
+        }
+    };
     ensure!(
         output.status.success(),
         "{:?} ended with {}:\n{}",

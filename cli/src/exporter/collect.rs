@@ -4,15 +4,14 @@
 //! would show those of KIP-848 as dead.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    time::Duration,
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
-    error::KafkaResult,
 };
 
 use super::{
@@ -23,6 +22,8 @@ use crate::topics;
 
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long all questions may take together; what is left then is not asked.
+const WITHIN: Duration = Duration::from_secs(15);
 
 /// Clients that are kept from one time to the next. Every call blocks.
 pub struct Collector {
@@ -64,25 +65,46 @@ impl Collector {
         })
     }
 
-    /// Asks about everything.
+    /// Asks about everything. A topic or a group without an answer is missing, and all others are told.
     ///
     /// # Errors
-    /// When an answer is missing or a refusal.
+    /// When not even the metadata comes: nothing is known then.
     pub fn collect(&mut self) -> anyhow::Result<Snapshot> {
+        let deadline = Instant::now() + WITHIN;
         let (brokers, mut partitions) = self.partitions()?;
-        let lows = self.ends(&partitions, Offset::Beginning).context("oldest offsets")?;
-        let highs = self.ends(&partitions, Offset::End).context("newest offsets")?;
-        for partition in &mut partitions {
-            let place = (partition.topic.clone(), partition.id);
-            partition.ends = lows.get(&place).zip(highs.get(&place)).map(|(&low, &high)| Ends { low, high });
+        let mut missing = BTreeMap::new();
+        let topics: BTreeSet<String> = partitions.iter().map(|partition| partition.topic.clone()).collect();
+        for topic in topics {
+            let mut of: Vec<&mut Partition> =
+                partitions.iter_mut().filter(|partition| partition.topic == topic).collect();
+            if let Err(error) = self.fill_ends(&topic, &mut of, deadline) {
+                of.into_iter().for_each(|partition| partition.ends = None);
+                missing.insert(format!("topic {topic}"), format!("{error:#}"));
+            }
         }
         let mut positions = Vec::new();
         for group in &self.groups {
-            positions
-                .extend(self.positions(group, &partitions).with_context(|| format!("group {}", group.name))?);
+            match self.positions(group, &partitions, deadline) {
+                Ok(found) => positions.extend(found),
+                Err(error) => {
+                    missing.insert(format!("group {}", group.name), format!("{error:#}"));
+                }
+            }
         }
-        self.oldest.fill(&self.client, &mut positions, &partitions).context("oldest records")?;
-        Ok(Snapshot { brokers, partitions, positions })
+        self.oldest.fill(&self.client, &mut positions, &partitions, &mut missing);
+        Ok(Snapshot { brokers, partitions, positions, missing })
+    }
+
+    /// Both ends of every partition of a topic that has a leader.
+    fn fill_ends(&self, topic: &str, of: &mut [&mut Partition], deadline: Instant) -> anyhow::Result<()> {
+        let ids: Vec<i32> = of.iter().filter(|of| of.ends.is_some()).map(|of| of.id).collect();
+        let lows = self.ends(topic, &ids, Offset::Beginning, deadline).context("oldest offsets")?;
+        let highs = self.ends(topic, &ids, Offset::End, deadline).context("newest offsets")?;
+        for partition in of {
+            let place = (partition.topic.clone(), partition.id);
+            partition.ends = lows.get(&place).zip(highs.get(&place)).map(|(&low, &high)| Ends { low, high });
+        }
+        Ok(())
     }
 
     /// Brokers, and the partitions of the platform's topics; their ends are still to be asked for.
@@ -105,22 +127,27 @@ impl Collector {
         Ok((metadata.brokers().len(), partitions))
     }
 
-    /// One end of every partition that has a leader, in one request a broker: -2 and -1 instead of a time mean the ends.
-    fn ends(&self, partitions: &[Partition], end: Offset) -> anyhow::Result<BTreeMap<(String, i32), i64>> {
+    /// One end of these partitions of a topic, in one request a broker: -2 and -1 instead of a time mean the ends.
+    fn ends(&self, topic: &str, ids: &[i32], end: Offset, deadline: Instant) -> anyhow::Result<Offsets> {
         let mut list = TopicPartitionList::new();
-        for partition in partitions.iter().filter(|partition| partition.ends.is_some()) {
-            list.add_partition_offset(&format!("{}{}", self.prefix, partition.topic), partition.id, end)?;
+        for id in ids {
+            list.add_partition_offset(&format!("{}{topic}", self.prefix), *id, end)?;
         }
         if list.count() == 0 {
-            return Ok(BTreeMap::new());
+            return Ok(Offsets::new());
         }
-        let found = self.client.offsets_for_times(list, PATIENCE)?;
+        let found = self.client.offsets_for_times(list, patience(deadline)?)?;
         let ends = offsets(&found, &self.prefix)?;
         ensure!(ends.len() == found.count(), "a partition has no end");
         Ok(ends)
     }
 
-    fn positions(&self, group: &Group, partitions: &[Partition]) -> anyhow::Result<Vec<Position>> {
+    fn positions(
+        &self,
+        group: &Group,
+        partitions: &[Partition],
+        deadline: Instant,
+    ) -> anyhow::Result<Vec<Position>> {
         let read = |topic: &str| group.topics.iter().copied().find(|read| *read == topic);
         let mut list = TopicPartitionList::new();
         for partition in partitions.iter().filter(|partition| read(&partition.topic).is_some()) {
@@ -129,7 +156,7 @@ impl Collector {
         if list.count() == 0 {
             return Ok(Vec::new());
         }
-        let committed = offsets(&group.client.committed_offsets(list, PATIENCE)?, &self.prefix)?;
+        let committed = offsets(&group.client.committed_offsets(list, patience(deadline)?)?, &self.prefix)?;
         let position = |partition: &Partition| {
             let committed = committed.get(&(partition.topic.clone(), partition.id)).copied();
             let topic = read(&partition.topic)?;
@@ -139,9 +166,19 @@ impl Collector {
     }
 }
 
-/// The offsets of an answer, by topic without prefix and partition. What has none is not among them.
-fn offsets(list: &TopicPartitionList, prefix: &str) -> KafkaResult<BTreeMap<(String, i32), i64>> {
-    let mut offsets = BTreeMap::new();
+/// Offsets by topic without prefix and partition.
+type Offsets = BTreeMap<(String, i32), i64>;
+
+/// How long the next answer may take.
+fn patience(deadline: Instant) -> anyhow::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    ensure!(!left.is_zero(), "not asked: other answers took too long");
+    Ok(left.min(PATIENCE))
+}
+
+/// The offsets of an answer. What has none is not among them.
+fn offsets(list: &TopicPartitionList, prefix: &str) -> anyhow::Result<Offsets> {
+    let mut offsets = Offsets::new();
     for element in list.elements() {
         element.error()?;
         let topic = element.topic().strip_prefix(prefix).unwrap_or(element.topic());

@@ -42,7 +42,7 @@ impl Metrics {
         }
     }
 
-    /// Shows what was found.
+    /// Shows what was found, and nothing of what is missing.
     pub(super) fn show(&mut self, snapshot: &Snapshot, at: SystemTime, took: Duration) {
         self.brokers.set_count(snapshot.brokers);
         let counts = snapshot.partitions.chunk_by(|one, other| one.topic == other.topic);
@@ -70,7 +70,9 @@ impl Metrics {
         self.group_lag.show(positions().map(|(labels, of)| (labels, of.lag as f64)));
         self.group_lag_seconds.show(positions().filter_map(|(labels, of)| Some((labels, of.lag_seconds?))));
         self.lost.show(positions().map(|(labels, of)| (labels, of.lost as f64)));
-        self.collected.set(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+        if snapshot.missing.is_empty() {
+            self.collected.set(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+        }
         self.duration.set(took.as_secs_f64());
     }
 
@@ -133,8 +135,12 @@ mod tests {
         };
         let position =
             Position { lag_seconds: Some(1.5), ..Position::of("order", "stock-results", 0, Some(5), ends) };
-        let snapshot =
-            Snapshot { brokers: 1, partitions: vec![partition(0), partition(1)], positions: vec![position] };
+        let snapshot = Snapshot {
+            brokers: 1,
+            partitions: vec![partition(0), partition(1)],
+            positions: vec![position],
+            ..Snapshot::default()
+        };
         metrics.show(&snapshot, UNIX_EPOCH + Duration::from_secs(7), Duration::from_millis(20));
         let shown = registry.text();
         for line in [
@@ -151,6 +157,16 @@ mod tests {
         metrics.show(&fewer, UNIX_EPOCH, Duration::ZERO);
         assert!(!registry.text().contains("partition=\"1\""));
         metrics.show(&fewer, UNIX_EPOCH + Duration::from_secs(8), Duration::ZERO);
+        let missing = [("group order".to_owned(), "no coordinator".to_owned())].into();
+        let half = Snapshot { positions: Vec::new(), missing, ..fewer };
+        metrics.show(&half, UNIX_EPOCH + Duration::from_secs(9), Duration::ZERO);
+        let left = registry.text();
+        assert!(
+            left.contains("\nkafka_brokers 1.0\n") && !left.contains("kafka_consumergroup_lag{"),
+            "{left}"
+        );
+        assert!(left.contains("kafka_topic_partitions{"), "{left}");
+        assert!(left.contains("\nkafka_exporter_last_success_timestamp_seconds 8.0\n"), "{left}");
         metrics.forget();
         let left = registry.text();
         assert!(!left.contains("stock-results") && left.contains("\nkafka_brokers 0.0\n"), "{left}");

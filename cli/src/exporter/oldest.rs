@@ -60,13 +60,14 @@ impl Oldest {
         Self { prefix: prefix.to_owned(), known: HashMap::new() }
     }
 
-    /// Says of each position how old its oldest record is.
+    /// Says of each position how old its oldest record is. What could not be read, and why, is added to `missing`.
     pub(super) fn fill(
         &mut self,
         client: &BaseConsumer,
         positions: &mut [Position],
         partitions: &[Partition],
-    ) -> anyhow::Result<()> {
+        missing: &mut BTreeMap<String, String>,
+    ) {
         let from = |position: &Position| {
             let is = |known: &&Partition| known.id == position.partition && known.topic == position.topic;
             let low = partitions.iter().find(is)?.ends?.low;
@@ -91,7 +92,14 @@ impl Oldest {
         }
         let deadline = Instant::now() + WITHIN;
         for (read, offsets) in unread {
-            for (partition, found) in self.read(client, read.1, &offsets, deadline)? {
+            let found = self.read(client, read.1, &offsets, deadline).unwrap_or_else(|error| {
+                missing.insert(age(read), format!("{error:#}"));
+                HashMap::new()
+            });
+            if found.len() < offsets.len() {
+                missing.entry(age(read)).or_insert_with(|| "not read in time".to_owned());
+            }
+            for (partition, found) in found {
                 known.insert((read, partition), (offsets[&partition], found));
             }
         }
@@ -105,7 +113,6 @@ impl Oldest {
             };
         }
         self.known = known;
-        Ok(())
     }
 
     /// The first record of each of these partitions from an offset on. Of one topic, because the end of a partition
@@ -143,4 +150,9 @@ impl Oldest {
         client.unassign()?;
         Ok(found)
     }
+}
+
+/// What is missing where it is not known how long records have waited.
+fn age((group, topic): Read) -> String {
+    format!("age of what {group} has not read of {topic}")
 }

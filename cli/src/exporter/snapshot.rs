@@ -1,5 +1,7 @@
 //! What was found, in plain values: topics and groups by the names that the platform gives them, without its prefix.
 
+use std::collections::BTreeMap;
+
 /// Kafka at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
@@ -9,6 +11,8 @@ pub struct Snapshot {
     pub partitions: Vec<Partition>,
     /// Where each group is in each partition that it reads.
     pub positions: Vec<Position>,
+    /// What was asked for and not answered, and why: `topic order-created`, `group billing`.
+    pub missing: BTreeMap<String, String>,
 }
 
 /// A partition of a topic.

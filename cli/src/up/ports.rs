@@ -31,6 +31,9 @@ pub struct Ports {
     /// Kafka
     #[arg(long, env = "ORDERLY_PORT_KAFKA", default_value_t = 9092, value_name = "PORT")]
     pub port_kafka: u16,
+    /// Kafka's controller, which only Kafka itself connects to
+    #[arg(long, env = "ORDERLY_PORT_KAFKA_CONTROLLER", default_value_t = 9093, value_name = "PORT")]
+    pub port_kafka_controller: u16,
     /// gRPC of the order service
     #[arg(long, env = "ORDERLY_PORT_ORDER", default_value_t = 50051, value_name = "PORT")]
     pub port_order: u16,
@@ -156,6 +159,7 @@ impl Ports {
         let optional = [
             (parts.postgres, "--port-postgres", self.port_postgres),
             (parts.kafka, "--port-kafka", self.port_kafka),
+            (parts.kafka, "--port-kafka-controller", self.port_kafka_controller),
             (parts.observe, "--port-prometheus", self.port_prometheus),
             (parts.observe, "--port-postgres-exporter", self.port_postgres_exporter),
             (parts.observe && parts.kafka, "--port-kafka-exporter", self.port_kafka_exporter),

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use stack::{kafka, port, postgres};
+use stack::{kafka, postgres};
 
-use super::{Args, observe::KAFKA_RULES, parts::STOP_WITHIN, ports::Parts};
+use super::{Args, observe::KAFKA_RULES, parts::STOP_WITHIN};
 use crate::{
     output,
     platform::{Platform, record::Probe},
@@ -89,7 +89,7 @@ async fn prepare_kafka(args: &Args, platform: &Platform) -> anyhow::Result<Optio
     }
     let config = kafka::Config {
         port: args.ports.port_kafka,
-        controller_port: controller_port(args),
+        controller_port: args.ports.port_kafka_controller,
         data: dir.join("kafka"),
         libs: libs.clone(),
         heap: HEAP.to_owned(),
@@ -114,12 +114,4 @@ fn postgres_config(args: &Args, platform: &Platform) -> anyhow::Result<postgres:
         superuser_password: platform.superuser_password()?.to_owned(),
         settings: Vec::new(),
     })
-}
-
-/// The first port after Kafka's that nothing listens on or is going to. Only Kafka itself connects to it.
-fn controller_port(args: &Args) -> u16 {
-    let taken = args.ports.all(Parts { postgres: true, kafka: true, observe: true, grafana: true });
-    let mut ports = args.ports.port_kafka.saturating_add(1)..=u16::MAX;
-    let free = ports.find(|port| taken.iter().all(|(_, other)| other != port) && port::is_free(*port));
-    free.unwrap_or_else(port::free)
 }

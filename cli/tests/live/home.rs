@@ -8,15 +8,22 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
-use cli::platform::{DataDir, process::Identity, record::UpRecord};
+use anyhow::{Context as _, bail};
+use cli::platform::{
+    DataDir,
+    process::Identity,
+    record::{Phase, UpRecord},
+};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use testkit::until;
 use tokio::process::{Child, Command};
 
-/// How long anything may take here: PostgreSQL's and Kafka's data are made, on a busy machine.
+/// How long anything but a start may take here, on a busy machine.
 pub const WITHIN: Duration = Duration::from_secs(120);
+/// How long a start may take: longer than `up` itself waits for its servers to listen and to answer, for migrations and
+/// for its parts (420 s), so that it is `up` that says what is missing.
+pub const UP_WITHIN: Duration = Duration::from_secs(480);
 
 /// A data directory with ports of its own.
 pub struct Home {
@@ -61,6 +68,17 @@ impl Home {
         UpRecord::read(&self.data_dir())
     }
 
+    /// The platform once it is ready; fails as soon as `up` has given up.
+    pub async fn ready(&self, up: &mut Child) -> anyhow::Result<UpRecord> {
+        let is_ready = until("the platform is ready", UP_WITHIN, || async {
+            Ok(self.record()?.filter(|record| record.phase == Phase::Ready))
+        });
+        tokio::select! {
+            record = is_ready => record.with_context(|| self.last_words()),
+            ended = up.wait() => bail!("`up` ended with {}:\n{}", ended?, self.last_words()),
+        }
+    }
+
     pub async fn when(&self, what: &str, is: impl Fn(&UpRecord) -> bool) -> anyhow::Result<UpRecord> {
         let record = until(what, WITHIN, || async { Ok(self.record()?.filter(|record| is(record))) });
         record.await.with_context(|| self.last_words())
@@ -85,7 +103,7 @@ impl Home {
 
     /// Runs a command to its end.
     pub async fn run(&self, command: &mut Command) -> anyhow::Result<(Option<i32>, String)> {
-        let output = tokio::time::timeout(WITHIN, command.kill_on_drop(true).output()).await??;
+        let output = tokio::time::timeout(UP_WITHIN, command.kill_on_drop(true).output()).await??;
         let said = [output.stdout, output.stderr].concat();
         Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
     }

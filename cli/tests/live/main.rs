@@ -1,7 +1,9 @@
 //! `orderly up` as its user meets it: the real command, its own PostgreSQL and Kafka, real signals.
 
 mod home;
+mod load;
 mod observed;
+mod prometheus;
 #[path = "../queries/mod.rs"]
 mod queries;
 
@@ -10,9 +12,11 @@ use std::{io::Write as _, process::Stdio};
 use anyhow::Context as _;
 use cli::platform::record::{Phase, ProcessState};
 use nix::sys::signal::Signal;
-use testkit::until;
 
-use crate::home::{Home, WITHIN, alive, interrupt};
+use crate::{
+    home::{Home, alive, interrupt},
+    load::Load,
+};
 
 #[tokio::test]
 async fn what_is_killed_under_load_comes_back_and_the_audit_finds_nothing() -> anyhow::Result<()> {
@@ -21,34 +25,30 @@ async fn what_is_killed_under_load_comes_back_and_the_audit_finds_nothing() -> a
     let (_reader, mut pipe) = std::io::pipe()?;
     pipe.write_all(&[b'x'; 65_536])?;
     let mut up = home.up().stdout(pipe.try_clone()?).stderr(pipe).spawn()?;
-    let record = home.when("the platform is ready", |record| record.phase == Phase::Ready).await?;
+    let record = home.ready(&mut up).await?;
 
     let (code, said) = home.run(&mut home.up()).await?;
     assert_eq!(code, Some(1));
     assert!(said.contains(&format!("another `orderly up` (pid {})", record.supervisor.pid)), "{said}");
 
-    let load = home.orderly("load").args(["--rate", "20", "--duration", "60s", "--json"]).output();
-    let load = tokio::spawn(load);
+    let mut load = Load::start(&home, &["--rate", "20"])?;
     for process in &record.processes {
-        let (name, before) = (&process.name, home.acknowledged()?);
-        until("orders are accepted", WITHIN, || async {
-            Ok((home.acknowledged()? > before + 20).then_some(()))
-        })
-        .await?;
+        let name = &process.name;
+        load.accepted(20).await?;
         process.identity.context("it runs")?.signal(Signal::SIGKILL);
-        home.when(&format!("{name} is back"), |record| {
+        let back = format!("{name} is back");
+        let back = home.when(&back, |record| {
             let again = record.processes.iter().find(|process| process.name == *name);
             again.is_some_and(|again| again.restarts > 0 && again.state == ProcessState::Running)
-        })
-        .await?;
+        });
+        load.during(back).await?;
     }
-    let load = tokio::time::timeout(WITHIN, load).await???;
-    let said = [&load.stdout[..], &load.stderr[..]].concat();
-    assert_eq!(load.status.code(), Some(0), "{}", String::from_utf8_lossy(&said));
-    let figures: serde_json::Value = serde_json::from_slice(&load.stdout)?;
-    let orders = &figures["orders"];
-    assert_eq!((&orders["offered"], &orders["accepted"]), (&1_200.into(), &1_200.into()), "{figures}");
-    assert_eq!(figures["final"]["by_status"]["CONFIRMED"], 1_200, "{figures}");
+    load.accepted(20).await?;
+    let figures = load.stop().await?;
+    let offered = &figures["orders"]["offered"];
+    assert!(offered.as_u64() > Some(20 * record.processes.len() as u64), "{figures}");
+    assert_eq!(&figures["orders"]["accepted"], offered, "{figures}");
+    assert_eq!(&figures["final"]["by_status"]["CONFIRMED"], offered, "{figures}");
     assert!(figures["errors"]["UNAVAILABLE"].as_u64() > Some(0), "nothing was felt: {figures}");
 
     let (code, said) = home.run(&mut home.orderly("verify")).await?;

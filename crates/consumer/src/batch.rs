@@ -106,11 +106,11 @@ impl<H: Handler> Batches<'_, H> {
         mode: &Mode,
     ) -> Result<(), Stopped> {
         let (mut events, mut effects, mut letters) = (Vec::new(), Vec::new(), Vec::new());
-        let mut together = Vec::new();
+        let (mut repeats, mut together) = (Vec::new(), Vec::new());
         for (index, (read, (checked, is_new))) in reads.iter().zip(checked).enumerate() {
             let message = &read.message;
             if !is_new {
-                self.metrics.repeated(&message.topic);
+                repeats.push(message);
                 continue;
             }
             let in_inbox = checked.is_ok();
@@ -174,13 +174,16 @@ impl<H: Handler> Batches<'_, H> {
         }
         work.commit(events).await?;
         self.handler.committed(&effects);
-        self.tell(reads.len(), &effects, &letters);
+        self.tell(reads.len(), &repeats, &effects, &letters);
         Ok(())
     }
 
     /// What has happened.
-    fn tell(&self, records: usize, effects: &[&Message], letters: &[Letter<'_>]) {
+    fn tell(&self, records: usize, repeats: &[&Message], effects: &[&Message], letters: &[Letter<'_>]) {
         self.metrics.batch_records.observe(records as f64);
+        for message in repeats {
+            self.metrics.repeated(&message.topic);
+        }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         for message in effects {
             let trace = message.span.as_ref().and_then(spans::sampled_trace);

@@ -46,11 +46,14 @@ impl Buffer {
         self.records.push_back(read);
     }
 
-    /// Forgets what was read from partitions that have been lost since; their next owner reads it again.
-    pub fn drop_lost(&mut self, ownership: &Ownership) {
+    /// Forgets what was read from partitions that have been lost since; their next owner reads it again. Says whether one
+    /// of them waited.
+    pub fn drop_lost(&mut self, ownership: &Ownership) -> bool {
+        let waiting = self.blocked.len();
         self.records.retain(|read| ownership.current(&read.partition) == Some(read.ownership));
         let records = &self.records;
         self.blocked.retain(|partition, _| records.iter().any(|read| read.partition == *partition));
+        self.blocked.len() != waiting
     }
 
     /// Forgets what was read from a partition.

@@ -43,4 +43,4 @@ pub use noted::Noted;
 pub use run::Consumer;
 pub use schema::{migrate, pending};
 pub use subscription::{EventType, Limits, Policy, Subscription, Topic, Unknown};
-pub use undelivered::{Attempts, Undelivered};
+pub use undelivered::{Attempts, Parked, Undelivered};

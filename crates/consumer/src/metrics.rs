@@ -105,6 +105,12 @@ impl Metrics {
         self.held_keys.with([self.group, topic]).set(keys as f64);
     }
 
+    /// It is not known any more what is still to be dealt with.
+    pub(crate) fn forget_open(&self) {
+        self.open_dead_letters.clear();
+        self.held_keys.clear();
+    }
+
     /// The gauges of assigned partitions, by topic.
     pub(crate) fn assigned(&self) -> impl Iterator<Item = (&'static str, Gauge)> {
         self.topics.iter().map(|of| (of.name, of.assigned.clone()))

@@ -20,14 +20,17 @@ const SHARE: u32 = 50;
 pub(crate) async fn watch(pool: &PgPool, group: &str, metrics: &Metrics, shutdown: CancellationToken) {
     let watching = async {
         // Topics are shown for as long as this runs: what was dealt with is 0.
-        let mut shown = BTreeSet::new();
+        let mut shown: BTreeSet<String> = metrics.assigned().map(|(topic, _)| topic.to_owned()).collect();
         loop {
             let started = Instant::now();
             let counted =
                 sqlx::query_as(include_str!("sql/open_letters.sql")).bind(group).fetch_all(pool).await;
             match counted {
                 Ok(counts) => show(metrics, &mut shown, counts),
-                Err(error) => debug!(group, %error, "open dead letters not counted"),
+                Err(error) => {
+                    debug!(group, %error, "open dead letters not counted");
+                    metrics.forget_open();
+                }
             }
             let apart = APART.max(started.elapsed() * SHARE);
             sleep(apart).await;

@@ -119,6 +119,8 @@ impl<H: Handler> Consumer<H> {
         let ownership = Arc::clone(client.context());
         leave(client, &group).await;
         ownership.finish();
+        self.metrics.blocked.set(0.0);
+        self.heartbeat.set_trouble(None);
         ended
     }
 }

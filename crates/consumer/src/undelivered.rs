@@ -8,6 +8,7 @@
 use outbox::{Event, UnitOfWork};
 use sqlx::Row as _;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::{
     KafkaArgs, Kind, Message, Metrics, Subscription,
@@ -22,6 +23,16 @@ pub struct Undelivered {
     group: &'static str,
     metrics: Metrics,
     version: &'static str,
+}
+
+/// A record that was parked, to be told of once that is committed.
+#[derive(Debug)]
+#[must_use = "whoever looks for dead letters learns of it by its report"]
+pub struct Parked {
+    by: Undelivered,
+    message: Message,
+    id: Uuid,
+    failure: Failure,
 }
 
 /// What was tried in vain.
@@ -47,7 +58,8 @@ impl Undelivered {
         Self { consumer, group: subscription.group, metrics, version }
     }
 
-    /// Parks a record that took effect earlier, and returns the copy for its dead-letter topic, to be committed with it.
+    /// Parks a record that took effect earlier. Returns the copy for its dead-letter topic, to be committed with it, and
+    /// what is to be reported afterwards.
     ///
     /// `record` is what the handler was given; its topic, partition, offset, key, headers and value suffice. A record that
     /// was parked before is the same letter again.
@@ -56,7 +68,7 @@ impl Undelivered {
         work: &mut UnitOfWork,
         record: &Message,
         attempts: Attempts,
-    ) -> Result<Vec<Event>, sqlx::Error> {
+    ) -> Result<(Vec<Event>, Parked), sqlx::Error> {
         let mut message = record.clone();
         let in_inbox = message.identify().is_ok();
         let failure = Failure { kind: Kind::Undelivered, error: attempts.error };
@@ -75,7 +87,7 @@ impl Undelivered {
         let mut letter = Letter {
             attempts: attempts.count,
             first_failed_at: attempts.first_at,
-            failure: Some(failure),
+            failure: Some(failure.clone()),
             version: Some(self.version),
             ..Letter::behind(&message, in_inbox)
         };
@@ -88,8 +100,18 @@ impl Undelivered {
             }
             None => dead_letter::park(work, &self.consumer, std::slice::from_ref(&letter)).await?,
         }
-        letter.report(&self.consumer);
-        self.metrics.parked(&message.topic, Some(Kind::Undelivered));
-        Ok(letter.copy(&self.consumer, self.group).into_iter().collect())
+        let (id, copy) = (letter.id, letter.copy(&self.consumer, self.group).into_iter().collect());
+        Ok((copy, Parked { by: self.clone(), message, id, failure }))
+    }
+}
+
+impl Parked {
+    /// Says in the log and counts that it is a dead letter now.
+    pub fn report(self) {
+        let Self { by, message, id, failure } = self;
+        let letter = Letter { id, failure: Some(failure), ..Letter::behind(&message, false) };
+        letter.report(&by.consumer);
+        by.metrics.parked(&message.topic, Some(Kind::Undelivered));
+        by.metrics.letters_changed.notify_one();
     }
 }

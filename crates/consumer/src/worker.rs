@@ -47,11 +47,13 @@ pub(crate) struct Worker<'c, H> {
     limits: Limits,
     /// Whether Kafka has answered since the last error.
     answers: bool,
+    /// Why the last batch was rolled back.
+    failing: Option<String>,
 }
 
 impl<'c, H: Handler> Worker<'c, H> {
     pub fn new(consumer: &'c Consumer<H>, client: &'c Client, group: &'c str) -> Self {
-        Self {
+        let worker = Self {
             consumer,
             client,
             group,
@@ -59,7 +61,11 @@ impl<'c, H: Handler> Worker<'c, H> {
             buffer: Buffer::default(),
             limits: consumer.subscription.limits,
             answers: true,
-        }
+            failing: None,
+        };
+        // What the last membership waited for is read anew.
+        worker.show();
+        worker
     }
 
     /// Works until shutdown, or until this membership is of no more use.
@@ -70,7 +76,7 @@ impl<'c, H: Handler> Worker<'c, H> {
             if !self.buffer.is_ready() {
                 self.read(shutdown).await?;
             }
-            self.buffer.drop_lost(self.client.context());
+            self.drop_lost();
             let mut batch = self.buffer.take(self.limits);
             if batch.is_empty() {
                 continue;
@@ -113,7 +119,6 @@ impl<'c, H: Handler> Worker<'c, H> {
                 }
             }
         }
-        self.consumer.heartbeat.set_trouble(None);
         Ok(())
     }
 
@@ -188,7 +193,7 @@ impl<'c, H: Handler> Worker<'c, H> {
                 client.pause(&client.assignment()?)?;
             }
         }
-        self.buffer.drop_lost(client.context());
+        self.drop_lost();
         let mut flow = TopicPartitionList::new();
         for element in client.assignment()?.elements() {
             let partition = (element.topic().to_owned(), element.partition());
@@ -323,10 +328,22 @@ impl<'c, H: Handler> Worker<'c, H> {
         Ok(())
     }
 
-    /// Shows what keeps records waiting.
-    fn tell(&self, trouble: Option<String>) {
+    /// Forgets what was read from partitions that are not owned any more.
+    fn drop_lost(&mut self) {
+        if self.buffer.drop_lost(self.client.context()) {
+            self.show();
+        }
+    }
+
+    /// Takes note of whether the last batch was rolled back, and shows what keeps records waiting.
+    fn tell(&mut self, failing: Option<String>) {
+        self.failing = failing;
+        self.show();
+    }
+
+    fn show(&self) {
         self.consumer.metrics.blocked.set_count(self.buffer.blocked().len());
-        self.consumer.heartbeat.set_trouble(trouble.or_else(|| self.buffer.trouble()));
+        self.consumer.heartbeat.set_trouble(self.failing.clone().or_else(|| self.buffer.trouble()));
     }
 
     fn commit_offsets(&mut self, done: &[Read]) -> Result<(), Error> {

@@ -4,6 +4,7 @@
 //! writes them, [`span`] puts spans where they belong. What can be measured is in the [`catalogue`].
 
 pub mod catalogue;
+mod exporter;
 mod heartbeat;
 mod metrics;
 pub mod propagation;

@@ -10,7 +10,7 @@ use crate::Error;
 
 /// The part of traces that begin here and are recorded, where `OTEL_TRACES_SAMPLER` is not set. A caller who samples its
 /// own span has it continued in any case.
-pub const DEFAULT_RATIO: f64 = 0.1;
+pub const DEFAULT_RATIO: f64 = 0.05;
 
 /// By `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`, as
 /// <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/> has them.

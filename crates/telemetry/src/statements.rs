@@ -2,7 +2,8 @@
 //!
 //! By the semantic conventions for databases (stable):
 //! <https://opentelemetry.io/docs/specs/semconv/database/database-spans/>. Statements are written in the code and their
-//! values are bound, so their text has no data in it.
+//! values are bound, so their text has no data in it. sqlx tells that a statement has ended, not how: the error of one that
+//! failed is that of the span around it.
 
 use std::{
     fmt,

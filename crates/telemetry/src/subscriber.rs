@@ -21,7 +21,7 @@ use tracing_subscriber::{
 };
 
 use self::format::Traced;
-use crate::{sampler, span::TRACER, statements};
+use crate::{exporter::Exporter, sampler, span::TRACER, statements};
 
 static DROPPED_LINES: OnceLock<ErrorCounter> = OnceLock::new();
 
@@ -89,8 +89,8 @@ impl Drop for Guard {
 /// Sets up logs and traces; needs a tokio runtime.
 ///
 /// Every span has its ids, so that records carry a trace context and log lines say in which trace they are. Spans are
-/// recorded and exported where `OTEL_EXPORTER_OTLP_ENDPOINT` or its `_TRACES_` form is set; a tenth of the traces that
-/// begin here, and all that a caller samples, or as the OpenTelemetry environment variables want it.
+/// recorded and exported where `OTEL_EXPORTER_OTLP_ENDPOINT` or its `_TRACES_` form is set; one in twenty of the
+/// traces that begin here, and all that a caller samples, or as the OpenTelemetry environment variables want it.
 pub fn init(service: &'static str, version: &'static str, args: &LogArgs) -> Result<Guard, Error> {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,sqlx::postgres::notice=warn"));
@@ -151,12 +151,12 @@ fn tracer_provider(service: &'static str, version: &'static str) -> Result<SdkTr
         .build();
     let provider = SdkTracerProvider::builder().with_resource(resource);
     if !is_exported()? {
-        // Recorded for nobody: only the ids are made.
-        return Ok(provider.with_sampler(sampler::by_parent(Sampler::AlwaysOff)).build());
+        // Recorded for nobody, whatever the caller samples: only the ids are made.
+        return Ok(provider.with_sampler(Sampler::AlwaysOff).build());
     }
     let (name, argument) = (variable("OTEL_TRACES_SAMPLER"), variable("OTEL_TRACES_SAMPLER_ARG"));
     let sampler = sampler::from_variables(name.as_deref(), argument.as_deref())?;
-    let exporter = SpanExporter::builder().with_tonic().build()?;
+    let exporter = Exporter::new(SpanExporter::builder().with_tonic().build()?);
     Ok(provider.with_sampler(sampler).with_batch_exporter(exporter).build())
 }
 

@@ -9,6 +9,7 @@ mod database;
 mod dedicated;
 mod platform;
 mod purity;
+pub mod recorder;
 pub mod rights;
 mod servers;
 mod statements;

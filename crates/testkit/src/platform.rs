@@ -227,6 +227,8 @@ impl Platform {
     /// When one does not run, or does not become ready.
     pub async fn trace(&mut self, collector: &Collector) -> anyhow::Result<()> {
         let endpoint = collector.endpoint();
+        // The collector may be gone before the last of them.
+        self.expect_log("spans are not exported and are lost");
         self.configure_all(&[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
             ("OTEL_TRACES_SAMPLER", "parentbased_always_on"),

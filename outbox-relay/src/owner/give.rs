@@ -66,6 +66,9 @@ impl Owner<'_> {
         sent: &mut Sent,
     ) -> Result<Option<Option<Refusal>>, Stop> {
         if lane.is_none() && self.lanes.contains_key(&row.topic) {
+            if !self.left.contains_key(&row.topic) {
+                self.left.insert(row.topic.clone(), row.created_at);
+            }
             return Ok(None);
         }
         if self.is_held(row) {

@@ -13,7 +13,7 @@ use crate::{
     cursor::Position,
     flight::take_back,
     lease,
-    reader::Reader,
+    reader::{Page, Reader},
     stop::{Stop, bounded},
 };
 
@@ -39,6 +39,7 @@ impl Owner<'_> {
             let landed = Position::new(lane.try_get("snap")?, lane.try_get("win")?, lane.try_get("win_id")?)?;
             let reader = self.lane_reader(landed.clone(), &topic);
             let reason = lane.try_get("reason")?;
+            self.left.insert(topic.clone(), lane.try_get("since")?);
             self.lanes.insert(topic, Lane { reader, landed, reason, due: Instant::now() });
         }
         Ok(())
@@ -57,6 +58,10 @@ impl Owner<'_> {
         let landed = self.landed.clone();
         let reader = self.lane_reader(landed.clone(), topic);
         tracing::warn!(outbox = self.outbox.source.name, topic, reason, "a topic waits; all others flow");
+        // The row that could not go is the topic's.
+        if let Some(since) = self.waits_since {
+            self.left.entry(topic.to_owned()).or_insert(since);
+        }
         self.lanes.insert(topic.to_owned(), Lane { reader, landed, reason, due: Instant::now() + ASK });
         Ok(())
     }
@@ -70,6 +75,7 @@ impl Owner<'_> {
             let Some(mut lane) = self.lanes.remove(&topic) else { continue };
             let merged = self.turn(&topic, &mut lane).await;
             if matches!(merged, Ok(true)) {
+                self.left.remove(&topic);
                 tracing::info!(outbox = self.outbox.source.name, topic, "the topic has caught up");
                 continue;
             }
@@ -85,6 +91,13 @@ impl Owner<'_> {
 
     fn lane_reader(&self, landed: Position, topic: &str) -> Reader {
         Reader::of_topic(landed, self.server.clone(), topic.to_owned())
+    }
+
+    /// The rows of a lane's page from this one on wait; where there is none, what follows is no older than the last.
+    fn leave_from(&mut self, topic: &str, page: &Page, row: usize) {
+        if let Some(row) = page.rows.get(row).or(page.rows.last()) {
+            self.left.insert(topic.to_owned(), row.created_at);
+        }
     }
 
     async fn turn(&mut self, topic: &str, lane: &mut Lane) -> Result<bool, Stop> {
@@ -134,6 +147,7 @@ impl Owner<'_> {
     /// Publishes the next page of a lane and waits for it: `None` when its window is done, `false` when it was refused.
     async fn page_of(&mut self, topic: &str, lane: &mut Lane) -> Result<Option<bool>, Stop> {
         let Some(page) = self.read(&mut lane.reader).await? else { return Ok(None) };
+        self.leave_from(topic, &page, 0);
         let given = self.give(&page, Some(topic)).await?;
         let answer = self.answer(&given.sent.pending).await?;
         // Of a refused batch nothing more may be sent after what comes next.
@@ -155,6 +169,7 @@ impl Owner<'_> {
                     if !bounded(saved).await?? {
                         return Err(Stop::Lease(lease::Error::Fenced));
                     }
+                    self.leave_from(topic, &page, given.rows);
                 }
                 stopped.err().map(|stop| stop.words())
             }

@@ -11,7 +11,7 @@ use crate::{
     metrics::{TopicMetrics, age},
     ring,
     state::Phase,
-    stop::{Stop, bounded},
+    stop::{Stop, bounded, diagnostic},
 };
 
 /// How often metrics and words are renewed.
@@ -56,9 +56,11 @@ impl Owner<'_> {
         }
         let oldest = self.oldest();
         self.outbox.metrics.waits_since(oldest);
-        let transaction = bounded(self.transactions.oldest(&mut self.connection)).await??;
-        if let Some(seconds) = transaction {
-            self.outbox.metrics.oldest_transaction.set(seconds);
+        let transaction = bounded(self.transactions.oldest(&mut self.connection)).await?;
+        match diagnostic(transaction, "how old the oldest transaction is")? {
+            Some(Some(seconds)) => self.outbox.metrics.oldest_transaction.set(seconds),
+            Some(None) => {}
+            None => self.outbox.metrics.oldest_transaction.set(f64::NAN),
         }
         if self.flight.waits().is_some_and(|waits| waits > UNANSWERED) {
             let trouble = self.outbox.producer.trouble();
@@ -77,7 +79,17 @@ impl Owner<'_> {
 
     /// When the oldest row was appended that is known to be unpublished.
     pub(super) fn oldest(&self) -> Option<f64> {
+        self.oldest_ahead().into_iter().chain(self.left.values().copied()).min_by(f64::total_cmp)
+    }
+
+    /// Of those that the main cursor does not cover yet.
+    fn oldest_ahead(&self) -> Option<f64> {
         self.flight.oldest().or(self.waits_since)
+    }
+
+    /// Shows how many rows are not published: these, and of each lane the first. The others in it nobody has counted.
+    pub(super) fn show_unpublished(&self, ahead: usize) {
+        self.outbox.metrics.unpublished.set_count(ahead + self.left.len());
     }
 
     /// Counts what is not published, unless that was done a moment ago, and finds out since when it waits where that is
@@ -90,8 +102,8 @@ impl Owner<'_> {
         let count = sqlx::query(include_str!("../sql/unpublished.sql")).bind(COUNT_UP_TO);
         let row = bounded(count.fetch_one(&mut self.connection)).await??;
         let rows: i64 = row.try_get("rows")?;
-        self.outbox.metrics.unpublished.set(rows as f64);
-        if rows > 0 && self.oldest().is_none() {
+        self.show_unpublished(usize::try_from(rows).unwrap_or_default());
+        if rows > 0 && self.oldest_ahead().is_none() {
             self.waits_since = row.try_get("since")?;
         }
         Ok(())

@@ -76,6 +76,20 @@ async fn a_transaction_that_stays_open_ages() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_it_may_not_look_at_is_unknown_and_nothing_stops() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    sqlx::raw_sql("revoke select on pg_prepared_xacts from public").execute(&scene.superuser).await?;
+    let relay = scene.relay("relay")?;
+    let app = PgPool::connect_with(scene.writer()?).await?;
+    append(&app, vec![event("alpha", "k", 1, b"v".to_vec())]).await?;
+    relay.publishes(1.0, WITHIN).await?;
+    becomes(&relay, "outbox_oldest_transaction_seconds", f64::is_nan).await?;
+    assert_eq!(relay.metric("outbox_sessions_lost_total").await?, 0.0);
+    assert_eq!(relay.metric("outbox_lease_epoch").await?, 1.0);
+    scene.end()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_owner_says_how_the_outbox_is() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
     let owner = scene.relay("owner")?;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     records::{Record, Records},
+    relay::Relay,
     scene::Scene,
 };
 
@@ -70,6 +71,16 @@ pub async fn arrive(records: &mut Records, topic: &str, key: &str, expected: &[i
     Ok(())
 }
 
+/// Waits until the first row in a lane has waited for so long, in seconds, while everything else flows.
+async fn waits(relay: &Relay, seconds: f64) -> anyhow::Result<()> {
+    until("the lane's row ages", WITHIN, || async {
+        let oldest = relay.metric("outbox_oldest_unpublished_seconds").await?;
+        let unpublished = relay.metric("outbox_unpublished_events").await?;
+        Ok((oldest > seconds && unpublished >= 1.0).then_some(()))
+    })
+    .await
+}
+
 /// Runs the command of an operator.
 pub fn operator(scene: &Scene, args: &[&str]) -> anyhow::Result<(bool, String)> {
     let output = Command::new(env!("CARGO_BIN_EXE_outbox-relay"))
@@ -101,18 +112,26 @@ async fn a_topic_that_does_not_exist_waits_alone_and_catches_up_in_order() -> an
         Ok((relay.metric("outbox_lanes").await? == 1.0).then_some(()))
     })
     .await?;
+    waits(&relay, 2.0).await?;
     // A lane outlives the relay that opened it.
     relay.kill()?;
     scene.free_lease().await?;
     let relay = scene.relay("second")?;
     append(&app, both(6)).await?;
     arrive(&mut records, "alpha", "k", &[1, 2, 3, 4, 5, 6]).await?;
+    waits(&relay, 3.0).await?;
 
     scene.create_topic("absent", 3, &[]).await?;
     let mut absent = Records::of(&scene.servers.kafka, &scene.prefix, &[("absent", 3)])?;
     arrive(&mut absent, "absent", "k", &[1, 2, 3, 4, 5, 6]).await?;
     until("the lane is gone", WITHIN, || async {
-        Ok((relay.metric("outbox_lanes").await? == 0.0).then_some(()))
+        let metrics = ["outbox_lanes", "outbox_oldest_unpublished_seconds", "outbox_unpublished_events"];
+        for metric in metrics {
+            if relay.metric(metric).await? != 0.0 {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
     })
     .await?;
     append(&app, both(7)).await?;

@@ -140,7 +140,7 @@ fn shared_span(settlements: &[Settlement]) -> Span {
     if sampled.is_empty() {
         return Span::none();
     }
-    let batch = info_span!(parent: None, "settle batch", payments = settlements.len());
+    let batch = info_span!(parent: None, "settle batch", payments = settlements.len() as i64);
     telemetry::span::set_parent(&batch, None);
     sampled.iter().for_each(|(_, context)| telemetry::span::link(&batch, context));
     let context = telemetry::span::context(&batch);

@@ -55,12 +55,21 @@ impl Metrics {
         loop {
             match store::owed(pool).await {
                 Ok(owed) => self.owe(&owed),
-                Err(error) => debug!(%error, "what is owed to the provider cannot be read; trying on"),
+                Err(error) => {
+                    debug!(%error, "what is owed to the provider cannot be read; trying on");
+                    self.forget();
+                }
             }
             if tokio::time::timeout(EVERY, shutdown.cancelled()).await.is_ok() {
                 return;
             }
         }
+    }
+
+    /// It is not known any more what is owed.
+    fn forget(&self) {
+        self.owed.clear();
+        self.oldest_owed.set(f64::NAN);
     }
 
     fn owe(&self, owed: &[Owed]) {

@@ -56,7 +56,10 @@ impl Metrics {
         loop {
             match reservations::oldest_secs(pool).await {
                 Ok(seconds) => self.oldest.set(seconds),
-                Err(error) => debug!(%error, "the oldest reservation cannot be read; trying on"),
+                Err(error) => {
+                    debug!(%error, "the oldest reservation cannot be read; trying on");
+                    self.oldest.set(f64::NAN);
+                }
             }
             if tokio::time::timeout(EVERY, shutdown.cancelled()).await.is_ok() {
                 return;

@@ -15,7 +15,7 @@ mod output;
 use std::{borrow::Cow, error::Error, future::Future, time::Duration};
 
 use consumer::{
-    Attempts, Undelivered,
+    Attempts, Parked, Undelivered,
     dispatch::{Dispatch, Performed},
 };
 use outbox::{Event, UnitOfWork};
@@ -119,28 +119,32 @@ impl<M: Medium> Deliveries<M> {
         delivery: Result<(), M::Error>,
     ) -> Result<Performed, outbox::Error> {
         let mut work = UnitOfWork::begin(&self.pool).await?;
-        let (performed, outcome, many, events) = match delivery {
+        let (performed, outcome, many, given_up) = match delivery {
             Ok(()) => {
                 let many = store::delivered(&mut work, &[claimed.notification_id]).await?;
-                (Performed::Answered, Outcome::Delivered, many, Vec::new())
+                (Performed::Answered, Outcome::Delivered, many, None)
             }
             Err(error) => {
-                let (outcome, many, events) = self.failed(&mut work, claimed, &error).await?;
-                (error.performed(), outcome, many, events)
+                let (outcome, many, given_up) = self.failed(&mut work, claimed, &error).await?;
+                (error.performed(), outcome, many, given_up)
             }
         };
-        work.commit(events).await?;
+        let (copy, parked) = given_up.unzip();
+        work.commit(copy.unwrap_or_default()).await?;
         self.metrics.count(M::CHANNEL, outcome, many);
+        if let Some(parked) = parked {
+            parked.report();
+        }
         Ok(performed)
     }
 
-    /// Tries again later, or gives it up. Returns how often that has happened, and the copy of the dead letter.
+    /// Tries again later, or gives it up. Returns how often that has happened, and the dead letter with its copy.
     async fn failed(
         &self,
         work: &mut UnitOfWork,
         claimed: &Claimed,
         error: &M::Error,
-    ) -> Result<(Outcome, u64, Vec<Event>), sqlx::Error> {
+    ) -> Result<(Outcome, u64, Option<(Vec<Event>, Parked)>), sqlx::Error> {
         let Claimed { notification_id, order_id, attempts, first_attempt_at, tried_secs, .. } = *claimed;
         let tried_for = Duration::try_from_secs_f64(tried_secs).unwrap_or_default();
         if domain::is_given_up(attempts, tried_for, self.give_up_after)
@@ -149,8 +153,8 @@ impl<M: Medium> Deliveries<M> {
             let (channel, error) = (M::CHANNEL, words(error));
             warn!(%notification_id, %order_id, channel, attempts, error, "notification given up");
             let attempts = Attempts { count: attempts, first_at: first_attempt_at, error };
-            let copy = self.dead_letters.park(work, &record, attempts).await?;
-            return Ok((Outcome::Undelivered, 1, copy));
+            let given_up = self.dead_letters.park(work, &record, attempts).await?;
+            return Ok((Outcome::Undelivered, 1, Some(given_up)));
         }
         let wait = domain::backoff(attempts, error.is_permanent());
         warn!(
@@ -163,7 +167,7 @@ impl<M: Medium> Deliveries<M> {
             "notification not delivered; trying again"
         );
         let many = store::retry(work, &[Tried { notification_id, attempt: attempts, wait }]).await?;
-        Ok((Outcome::Retried, many, Vec::new()))
+        Ok((Outcome::Retried, many, None))
     }
 }
 

@@ -69,12 +69,21 @@ impl Metrics {
         loop {
             match store::pending(pool).await {
                 Ok(pending) => self.show(&pending),
-                Err(error) => debug!(%error, "what is pending cannot be read; trying on"),
+                Err(error) => {
+                    debug!(%error, "what is pending cannot be read; trying on");
+                    self.forget();
+                }
             }
             if tokio::time::timeout(EVERY, shutdown.cancelled()).await.is_ok() {
                 return;
             }
         }
+    }
+
+    /// It is not known any more what is pending.
+    fn forget(&self) {
+        self.pending.clear();
+        self.oldest_pending.clear();
     }
 
     fn show(&self, pending: &[Pending]) {

@@ -9,7 +9,7 @@ use outbox::UnitOfWork;
 use service::Batcher;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
-use tracing::Span;
+use tracing::{Span, info_span};
 use uuid::Uuid;
 
 use crate::{
@@ -43,7 +43,7 @@ pub struct Orders {
     placements: Batcher<Placement, Result<StoredOrder, Error>>,
 }
 
-/// An order before its first commit, or after its last change.
+/// An order after its last change.
 struct Change {
     stored: StoredOrder,
     events: Vec<(Uuid, StoredEvent)>,
@@ -124,9 +124,15 @@ impl Orders {
                 orders.get(*order_id).and_then(|stored| Some((stored.deadline?, stored.order.waits_for()?)));
             // Else an answer was faster.
             let Some((_, wait)) = waits.filter(|(deadline, _)| *deadline <= horizon) else { continue };
-            let (stored, events) = orders.apply(*order_id, Command::DeadlinePassed)?;
-            let (status, waits_for) = (stored.order.status, stored.order.waits_for());
-            tracing::warn!(%order_id, ?status, ?waits_for, "a deadline has passed");
+            // Nobody has asked for it, so it begins a trace.
+            let span = info_span!(parent: None, "pass deadline", otel.kind = "internal", %order_id);
+            telemetry::span::set_parent(&span, None);
+            let events = span.in_scope(|| {
+                let (stored, events) = orders.apply(*order_id, Command::DeadlinePassed)?;
+                let (status, waits_for) = (stored.order.status, stored.order.waits_for());
+                tracing::warn!(?status, ?waits_for, "a deadline has passed");
+                Ok::<_, Error>(events)
+            })?;
             if !events.is_empty() {
                 passed.push(wait);
             }
@@ -176,16 +182,13 @@ impl Orders {
 }
 
 impl Deadlines {
-    fn begin(self, order_id: Uuid, event: Event) -> Change {
+    /// An order as its first event makes it.
+    fn begin(self, order_id: Uuid, event: Event) -> (StoredOrder, StoredEvent) {
         let at = now();
         let order = domain::evolve(order_id, None, &event);
         let deadline = self.of(&order, at);
         let event = StoredEvent { version: order.version, event, occurred_at: at };
-        let telling = Telling { before: None, event: &event, after: &order, deadline, token: None };
-        let told = telling.events();
-        let happened = Happened::by(&event.event, None, &order, at, at).into_iter().collect();
-        let stored = StoredOrder { order, created_at: at, updated_at: at, deadline };
-        Change { stored, events: vec![(order_id, event)], told, happened }
+        (StoredOrder { order, created_at: at, updated_at: at, deadline }, event)
     }
 
     /// Until when what an order waits for is waited for, from `at`.

@@ -175,6 +175,13 @@ impl Metrics {
         self.overdue.set_count(overdue);
     }
 
+    /// It is not known any more what is open.
+    pub fn forget_open(&self) {
+        self.open.clear();
+        self.oldest_open.clear();
+        self.overdue.set(f64::NAN);
+    }
+
     /// Some deadline is due, and it is not known yet what has arrived: from now on that gets older.
     pub fn horizon_wanted(&self) {
         self.horizon

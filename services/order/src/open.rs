@@ -18,6 +18,7 @@ pub async fn show(pool: &PgPool, metrics: &Metrics, shutdown: CancellationToken)
         if let Some(Err(error)) = shutdown.run_until_cancelled(look(pool, metrics)).await {
             // Others report that the database is away.
             debug!(%error, "open orders were not counted");
+            metrics.forget_open();
         }
         let _ = timeout(LOOK, shutdown.cancelled()).await;
     }

@@ -30,13 +30,23 @@ pub(super) fn program(
     })
 }
 
-/// A server as the exporter names it: without role and scheme, and with the only modes of TLS that its driver knows.
+/// A server as the exporter names it: without role and scheme, and with its TLS.
+///
+/// The exporter's driver, lib/pq, knows four modes and never falls back from one to another. `prefer`, which begins with
+/// TLS, becomes `require`; `allow`, which begins without, and no mode at all become `disable`.
 fn source(url: &Url) -> String {
     let options: HashMap<_, _> = url.query_pairs().collect();
-    let known = |mode: &&str| ["require", "verify-ca", "verify-full"].contains(mode);
-    let mode = options.get("sslmode").map(AsRef::as_ref).filter(known).unwrap_or("disable");
-    let host = url.host_str().unwrap_or("127.0.0.1");
-    format!("{host}:{}/postgres?sslmode={mode}", url.port().unwrap_or(5432))
+    let mode = match options.get("sslmode").map(AsRef::as_ref) {
+        Some("prefer") => "require",
+        Some(mode @ ("require" | "verify-ca" | "verify-full")) => mode,
+        _ => "disable",
+    };
+    let files = ["sslrootcert", "sslcert", "sslkey"];
+    let files = files.into_iter().filter_map(|name| Some((name, options.get(name)?.as_ref())));
+    let mut server = url.clone();
+    server.query_pairs_mut().clear().append_pair("sslmode", mode).extend_pairs(files);
+    let (host, query) = (server.host_str().unwrap_or("127.0.0.1"), server.query().unwrap_or_default());
+    format!("{host}:{}/postgres?{query}", server.port().unwrap_or(5432))
 }
 
 #[cfg(test)]
@@ -49,7 +59,12 @@ mod tests {
             ("postgres://127.0.0.1:5433", "127.0.0.1:5433/postgres?sslmode=disable"),
             (
                 "postgres://boss:secret@db.example/x?sslmode=prefer",
-                "db.example:5432/postgres?sslmode=disable",
+                "db.example:5432/postgres?sslmode=require",
+            ),
+            ("postgres://b:s@db?sslmode=allow", "db:5432/postgres?sslmode=disable"),
+            (
+                "postgres://b:s@db?sslkey=/k%26y&sslmode=verify-ca&sslrootcert=/ca&sslcert=/c&application_name=x",
+                "db:5432/postgres?sslmode=verify-ca&sslrootcert=%2Fca&sslcert=%2Fc&sslkey=%2Fk%26y",
             ),
             ("postgres://b:s@db:1?sslmode=verify-full", "db:1/postgres?sslmode=verify-full"),
         ] {

@@ -10,8 +10,8 @@ use crate::{
     supervisor::program::Program,
 };
 
-/// Enough to look back at what has just happened; this is no archive.
-const RETENTION: [&str; 2] = ["--storage.tsdb.retention.time=2d", "--storage.tsdb.retention.size=1GB"];
+/// More than the longest window of the rules, three days; this is no archive.
+const RETENTION: [&str; 2] = ["--storage.tsdb.retention.time=4d", "--storage.tsdb.retention.size=1GB"];
 
 pub(super) fn program(
     platform: &Platform,

@@ -8,6 +8,7 @@ use crate::client::{place, platform, reached};
 #[tokio::test]
 async fn a_collector_that_is_gone_stuck_or_refusing_changes_nothing() -> anyhow::Result<()> {
     let mut platform = platform().await?;
+    platform.expect_log("spans are not exported and are lost");
     let nobody = format!("http://127.0.0.1:{}", stack::port::free());
     let (stuck, refusing) = (Collector::black_hole().await?, Collector::refusing().await?);
     for (what, collector) in [("nobody", None), ("stuck", Some(&stuck)), ("refusing", Some(&refusing))] {

@@ -1,7 +1,7 @@
 //! What happens to a record that cannot be processed is the subscription's to say.
 
 use consumer::dead_letters::{Filter, groups};
-
+use rdkafka::admin::AdminOptions;
 use testkit::until;
 
 use crate::scene::{BLOCKING, NOTES, SKIPPING, Scene, WITHIN, notes};
@@ -50,7 +50,9 @@ async fn a_blocked_partition_that_goes_and_comes_back_flows_again() -> anyhow::R
     .await?;
     let second = scene.worker().await?;
     second.complains("waits at record").await?;
+    let left = second.metrics.clone();
     second.stop().await?;
+    assert!(left.text().contains(r#"consumer_blocked_partitions{group="notes"} 0.0"#), "{}", left.text());
     scene.mend().await?;
     scene.took_effect(12).await?;
     // Not only what was read before.
@@ -59,6 +61,26 @@ async fn a_blocked_partition_that_goes_and_comes_back_flows_again() -> anyhow::R
     }
     assert_eq!(scene.took_effect(24).await?.len(), 24, "each once");
     first.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocked_partition_that_is_gone_is_nobodys_trouble() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    scene.break_for("a1", "poison").await?;
+    scene.send(BLOCKING, "a", "a1").await?;
+    let worker = scene.worker().await?;
+    let shows = async |blocked: &str| {
+        let sample = format!(r#"consumer_blocked_partitions{{group="notes"}} {blocked}"#);
+        until(&sample, WITHIN, || async { Ok(worker.metrics.text().contains(&sample).then_some(())) }).await
+    };
+    shows("1.0").await?;
+    let topic = format!("{}{BLOCKING}", scene.kafka.prefix);
+    for deleted in scene.admin()?.delete_topics(&[&topic], &AdminOptions::new()).await? {
+        deleted.map_err(|(topic, code)| anyhow::anyhow!("{topic}: {code}"))?;
+    }
+    shows("0.0").await?;
+    assert_eq!(worker.heartbeat.trouble(), None);
+    worker.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

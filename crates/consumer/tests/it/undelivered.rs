@@ -31,14 +31,22 @@ async fn give_up(scene: &Scene, key: &str, text: &str) -> anyhow::Result<()> {
         event_type: String::new(),
         span: None,
     };
-    let metrics = Metrics::register(&telemetry::Metrics::new(), &SUBSCRIPTION);
+    let shown = telemetry::Metrics::new();
+    let metrics = Metrics::register(&shown, &SUBSCRIPTION);
     let undelivered = Undelivered::new(&SUBSCRIPTION, &scene.kafka, metrics, "1.2.3");
     let attempts =
         Attempts { count: 7, first_at: OffsetDateTime::UNIX_EPOCH, error: "nobody answers".to_owned() };
     let mut work = UnitOfWork::begin(&scene.pool("app", 1).await?).await?;
-    let copies = undelivered.park(&mut work, &record, attempts).await?;
+    let (copies, parked) = undelivered.park(&mut work, &record, attempts).await?;
     assert_eq!(copies.len(), 1);
-    Ok(work.commit(copies).await?)
+    work.commit(copies).await?;
+    let counted = |count| {
+        format!(r#"consumer_dead_letters_total{{group="notes",topic="notes",kind="undelivered"}} {count}"#)
+    };
+    assert!(shown.text().contains(&counted(0)), "it may be rolled back as yet");
+    parked.report();
+    assert!(shown.text().contains(&counted(1)), "{}", shown.text());
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

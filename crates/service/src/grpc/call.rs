@@ -85,6 +85,8 @@ impl Drop for Call {
             self.span.record("otel.status_code", "ERROR");
             self.span.record("error.type", name(code));
         }
+        // A span ends when it was last left: of a stream that is let go, that would be its last message.
+        self.span.in_scope(|| {});
     }
 }
 

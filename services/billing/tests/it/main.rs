@@ -4,7 +4,6 @@ mod breaker;
 mod metrics;
 mod payments;
 mod provider;
-mod recorder;
 mod scene;
 mod statements;
 mod traces;

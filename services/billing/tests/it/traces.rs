@@ -4,13 +4,11 @@ use billing::domain::Command;
 use consumer::dispatch::Dispatch as _;
 use opentelemetry::trace::SpanKind;
 use telemetry::SpanContext;
+use testkit::recorder::{Recorder, attribute, has_failed, traceparent};
 use tracing::{Instrument as _, info_span};
 use uuid::Uuid;
 
-use crate::{
-    recorder::{Recorder, attribute, has_failed, traceparent},
-    scene::{CHARGED, DECLINED, REFUNDED, Scene, UNAVAILABLE},
-};
+use crate::scene::{CHARGED, DECLINED, REFUNDED, Scene, UNAVAILABLE};
 
 /// Does what a record has asked for, in its span, whose parent is the caller's.
 async fn process<T>(caller: &SpanContext, work: impl Future<Output = T>) -> T {

@@ -7,6 +7,7 @@ mod catalogue;
 mod list;
 mod measure;
 mod metrics;
+mod migrations;
 mod purity;
 mod reservations;
 mod rights;

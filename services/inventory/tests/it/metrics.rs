@@ -89,6 +89,8 @@ async fn the_oldest_open_reservation_is_shown_until_it_is_settled() -> anyhow::R
     assert!(oldest >= 100.0, "{oldest}");
     scene.ask(order, Ask::Commit).await?;
     assert_eq!(look().await, 0.0);
+    scene.pool.close().await;
+    assert!(look().await.is_nan(), "what cannot be read is unknown");
     Ok(())
 }
 

@@ -10,7 +10,6 @@ mod metrics;
 mod outages;
 mod output;
 mod purity;
-mod recorder;
 mod requests;
 mod scene;
 mod smtp;

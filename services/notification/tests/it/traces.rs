@@ -6,12 +6,12 @@ use opentelemetry::trace::SpanKind;
 use prost::{Message as _, Name as _};
 use proto::notification::v1::NotificationRequested;
 use telemetry::SpanContext;
+use testkit::recorder::{Recorder, attribute, has_failed, traceparent};
 use tracing::{Instrument as _, info_span};
 use uuid::Uuid;
 
 use crate::{
     endpoint::Reply,
-    recorder::{Recorder, attribute, has_failed, traceparent},
     scene::{ADDRESS, SECRET, Scene, record},
     smtp::Answer,
 };

@@ -7,18 +7,18 @@ use std::{
     sync::Arc,
 };
 
-use outbox::{MAX_EVENT_BYTES, UnitOfWork};
+use outbox::UnitOfWork;
 use sqlx::{PgConnection, PgPool};
-use telemetry::SpanContext;
 use tracing::{Instrument as _, Span, field::display, info_span};
 use uuid::Uuid;
 
-use super::{Change, Deadlines, is_gone};
+use super::{Deadlines, is_gone};
 use crate::{
     domain::{self, Draft, Event, Offer, PaymentToken},
     error::Error,
-    metrics::Metrics,
-    store::{self, Request, StoredOrder},
+    messages::Telling,
+    metrics::{Happened, Metrics},
+    store::{self, Request, StoredEvent, StoredOrder},
 };
 
 /// How many orders one transaction takes.
@@ -74,17 +74,25 @@ async fn together(
     transact(pool, deadlines, metrics, placements).instrument(span(placements)).await
 }
 
-/// The span of what is done for all of them: a lone caller's own, else one that is linked to those of the callers.
+/// The span of what is done for all of them: a lone caller's own, else one that is linked with those of the callers whose
+/// traces are recorded.
 fn span(placements: &[Placement]) -> Span {
     if let [only] = placements {
         return only.span.clone();
     }
-    let span = info_span!(parent: None, "place batch", otel.kind = "internal", orders = placements.len());
-    let callers = placements.iter().map(|placement| telemetry::span::context(&placement.span));
-    for caller in callers.filter(SpanContext::is_sampled).take(MOST_LINKS) {
-        telemetry::span::link(&span, &caller);
+    let callers =
+        placements.iter().map(|placement| (&placement.span, telemetry::span::context(&placement.span)));
+    let sampled: Vec<_> = callers.filter(|(_, context)| context.is_sampled()).take(MOST_LINKS).collect();
+    if sampled.is_empty() {
+        return Span::none();
     }
-    span
+    let orders = placements.len() as i64;
+    let batch = info_span!(parent: None, "place batch", otel.kind = "internal", orders);
+    telemetry::span::set_parent(&batch, None);
+    sampled.iter().for_each(|(_, context)| telemetry::span::link(&batch, context));
+    let context = telemetry::span::context(&batch);
+    sampled.iter().for_each(|(caller, _)| telemetry::span::link(caller, &context));
+    batch
 }
 
 async fn transact(
@@ -100,14 +108,14 @@ async fn transact(
     let items = placements.iter().flat_map(|placement| &placement.draft.items);
     let product_ids: BTreeSet<&str> = items.map(|item| item.product_id.as_str()).collect();
     let offers = store::offers(&mut work, &product_ids.into_iter().collect::<Vec<_>>()).await?;
-    let mut changes: Vec<Result<Change, Error>> =
+    let mut priced: Vec<Result<(StoredOrder, StoredEvent), Error>> =
         placements.iter().map(|placement| placement.price(&offers, deadlines)).collect();
 
-    let new: Vec<(&StoredOrder, &PaymentToken, Option<&Request>)> = changes
+    let new: Vec<(&StoredOrder, &PaymentToken, Option<&Request>)> = priced
         .iter()
         .zip(placements)
-        .filter_map(|(change, placement)| {
-            let stored = &change.as_ref().ok()?.stored;
+        .filter_map(|(priced, placement)| {
+            let (stored, _) = priced.as_ref().ok()?;
             Some((stored, &placement.draft.payment_token, placement.request.as_ref()))
         })
         .collect();
@@ -115,14 +123,16 @@ async fn transact(
 
     let (mut answers, mut events) = (Vec::with_capacity(placements.len()), Vec::new());
     let (mut told, mut happened) = (Vec::new(), Vec::new());
-    for (change, placement) in changes.drain(..).zip(placements) {
-        let refused = match change {
-            Ok(change) if inserted.contains(&change.stored.order.id) => {
-                events.extend(change.events);
-                told.extend(change.told);
-                happened.extend(change.happened);
-                placement.is_about(&change.stored);
-                answers.push(Ok(change.stored));
+    for (priced, placement) in priced.drain(..).zip(placements) {
+        let refused = match priced {
+            Ok((stored, event)) if inserted.contains(&stored.order.id) => {
+                // Not before: telling makes spans, which would be of events that never were.
+                let (tells, happens) = placement.tell(&stored, &event);
+                told.extend(tells);
+                happened.extend(happens);
+                events.push((stored.order.id, event));
+                placement.is_about(&stored);
+                answers.push(Ok(stored));
                 continue;
             }
             // Only a request id can collide; order and payment ids were drawn a moment ago.
@@ -155,20 +165,26 @@ impl Placement {
         Some([self.draft.customer_id.as_bytes(), request.id.as_bytes()].concat())
     }
 
-    /// The order that it makes, if it makes one.
-    fn price(&self, offers: &HashMap<String, Offer>, deadlines: Deadlines) -> Result<Change, Error> {
+    /// The order that it makes, if it makes one. Whatever it is, its events are small enough: a checked draft is.
+    fn price(
+        &self,
+        offers: &HashMap<String, Offer>,
+        deadlines: Deadlines,
+    ) -> Result<(StoredOrder, StoredEvent), Error> {
         let Draft { customer_id, items, .. } = self.draft.clone();
         let items = domain::price(items, offers).map_err(Error::Unavailable)?;
         let placed = domain::place(customer_id, items, Uuid::now_v7(), self.token_hash.clone());
         let placed = placed.map_err(Error::Invalid)?;
-        let change = self.span.in_scope(|| deadlines.begin(Uuid::now_v7(), Event::OrderPlaced(placed)));
-        match change.told.iter().find(|event| event.size() > MAX_EVENT_BYTES) {
-            None => Ok(change),
-            Some(event) => {
-                let (topic, size) = (event.topic.to_string(), event.size());
-                Err(outbox::Error::TooLarge { topic, size, limit: MAX_EVENT_BYTES }.into())
-            }
-        }
+        Ok(deadlines.begin(Uuid::now_v7(), Event::OrderPlaced(placed)))
+    }
+
+    /// What others learn of the order, in the caller's trace, and what is to be counted.
+    fn tell(&self, stored: &StoredOrder, event: &StoredEvent) -> (Vec<outbox::Event>, Option<Happened>) {
+        let (after, deadline, at) = (&stored.order, stored.deadline, stored.created_at);
+        self.span.in_scope(|| {
+            let telling = Telling { before: None, event, after, deadline, token: None };
+            (telling.events(), Happened::by(&event.event, None, after, at, at))
+        })
     }
 
     /// What this request has made before, if it has made something.

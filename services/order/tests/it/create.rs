@@ -368,7 +368,12 @@ async fn the_largest_order_is_taken() -> anyhow::Result<()> {
     let items = vec![item(&product, i32::MAX, 1_000_000); 1_000];
     let order = create(&scene.api, CreateOrderRequest { items, ..body() }).await?;
     assert_eq!(order.total.as_ref().map(|total| total.minor), Some(2_147_483_647_000_000_000));
-    assert_eq!(scene.said(id(&order)?).await?.len(), 2);
+    let told = scene.told(id(&order)?).await?;
+    assert_eq!(told.len(), 2);
+    for told in told {
+        let size = told.payload.len();
+        assert!(size < outbox::MAX_EVENT_BYTES / 4, "{} of {size} bytes", told.summary);
+    }
     Ok(())
 }
 

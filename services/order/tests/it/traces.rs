@@ -6,12 +6,15 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::trace::{SpanId, TracerProvider as _};
 use opentelemetry_sdk::{
     error::OTelSdkResult,
     trace::{SdkTracerProvider, SpanData, SpanExporter},
 };
+use outbox::Headers;
 use proto::order::v1::CreateOrderRequest;
+use testkit::recorder::Recorder;
+use time::OffsetDateTime;
 use tonic::Code;
 use tracing::{Instrument as _, field::Empty, info_span, subscriber::DefaultGuard};
 use tracing_subscriber::{
@@ -20,6 +23,7 @@ use tracing_subscriber::{
     fmt::{self, MakeWriter},
     layer::SubscriberExt as _,
 };
+use uuid::Uuid;
 
 use crate::{
     answers::Answers,
@@ -111,8 +115,51 @@ async fn a_batch_is_a_span_that_is_linked_to_its_callers_and_a_lone_order_has_no
         let orders: usize = attribute(batch, "orders").expect("its size").parse()?;
         assert!(orders > 1 && batch.links.len() == orders, "{orders}, {:?}", batch.links);
         assert!(batch.links.iter().all(|link| callers.contains(&link.span_context.span_id())));
-        assert_eq!(batch.parent_span_id, opentelemetry::trace::SpanId::INVALID, "it is nobody's child");
+        let links_back = |span: &&SpanData| {
+            span.links.iter().any(|link| link.span_context.span_id() == batch.span_context.span_id())
+        };
+        assert_eq!(spans.iter().filter(is_call).filter(links_back).count(), orders, "and they to it");
+        assert_eq!(batch.parent_span_id, SpanId::INVALID, "it is nobody's child");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_is_repeated_says_nothing_a_second_time() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let (recorder, first, second) = (Recorder::start(), Recorder::caller(), Recorder::caller());
+    let request = CreateOrderRequest { request_id: Uuid::now_v7().to_string(), ..body() };
+    for caller in [&first, &second] {
+        let call = info_span!("call", order_id = Empty);
+        telemetry::span::set_parent(&call, Some(caller));
+        create(&scene.api, request.clone()).instrument(call).await?;
+    }
+    let said = |caller| recorder.spans(caller, "create order-created").len();
+    assert_eq!((said(&first), said(&second)), (1, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_begins_a_trace_of_its_own() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let order_id = scene.place().await?;
+    let late = "update orders set deadline = now() - interval '1 second' where order_id = $1";
+    sqlx::query(late).bind(order_id).execute(&scene.superuser).await?;
+    let (recorder, looks) = (Recorder::start(), info_span!("look"));
+    let looked = telemetry::span::context(&looks);
+    assert_eq!(scene.orders().pass_deadlines(OffsetDateTime::now_utc(), 1).instrument(looks).await?, 1);
+    let release = "select headers from outbox.event
+                   where topic = 'stock-requests' and aggregate_id = $1 and sequence = 2";
+    let release: Vec<u8> =
+        sqlx::query_scalar(release).bind(order_id.to_string()).fetch_one(&scene.superuser).await?;
+    let headers = Headers::decode(&release)?;
+    let released = telemetry::propagation::read(headers.text("traceparent"), None).expect("a context");
+    assert!(released.is_sampled() && released.trace_id() != looked.trace_id());
+    let passed = recorder.spans(&released, "pass deadline").remove(0);
+    assert_eq!(passed.parent_span_id, SpanId::INVALID);
+    assert_eq!(attribute(&passed, "order_id"), Some(order_id.to_string()));
+    let release = recorder.spans(&released, "create stock-requests").remove(0);
+    assert_eq!(release.parent_span_id, passed.span_context.span_id());
     Ok(())
 }
 
