@@ -31,9 +31,14 @@ databases.
 | `process <topic>` | consumer | the consumer | `create` | `create`; in a batch `process batch` |
 | `process <topic>`, once more: redelivered or replayed | consumer | the consumer | none: a trace of its own | `create` |
 | `process batch` | consumer | the consumer, for the SQL that a batch shares | none | each `create` of it, at most 128 |
-| `POST` | client | billing's and notification's calls | `process` of the record that asked for it | |
-| `send mail` | client | notification | the same | |
+| `place batch`, `settle batch`, `deliver batch` | internal | order, billing, notification, for a transaction that several share | none | each of them, at most 128 |
+| `pass deadline` | internal | order, for an answer that did not come | none | |
+| `announce products` | internal | inventory, once a day | none | |
+| `charge payment`, `refund payment` | internal | billing, one for each attempt | `process` of the record that asked for it | |
+| `POST` | client | billing's call to the provider, notification's to a webhook | the attempt; `process` of the record that asked for it | |
+| `send mail` | client | notification | `process` of the record that asked for it | |
 | `deliver log` | internal | notification | the same | |
+| `settle delivery` | internal | notification, for the outcome of mail and webhook | the same | |
 | a statement's summary | client | whoever runs it, inside a recorded span | that span | |
 
 The context of `create` is in the record's `traceparent` and `tracestate` headers, and nobody rewrites it. Times between
