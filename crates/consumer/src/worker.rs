@@ -330,7 +330,9 @@ impl<'c, H: Handler> Worker<'c, H> {
 
     /// Forgets what was read from partitions that are not owned any more.
     fn drop_lost(&mut self) {
-        let _ = self.buffer.drop_lost(self.client.context());
+        if self.buffer.drop_lost(self.client.context()) {
+            self.show();
+        }
     }
 
     /// Takes note of whether the last batch was rolled back, and shows what keeps records waiting.

@@ -74,7 +74,7 @@ catalogue! {
         OLDEST_UNPUBLISHED = Kind::Gauge, "outbox_oldest_unpublished_seconds", ["outbox"],
             "Age of the oldest event that is not published, 0 without one";
         UNPUBLISHED = Kind::Gauge, "outbox_unpublished_events", ["outbox"],
-            "Events that are not published, as last counted, at most 100000";
+            "Events that are not published, as last counted, at most 100000; of a topic that waits alone only one counts";
         IN_FLIGHT = Kind::Gauge, "outbox_in_flight_events", ["outbox"],
             "Events given to Kafka and not acknowledged yet";
         OLDEST_TRANSACTION = Kind::Gauge, "outbox_oldest_transaction_seconds", ["outbox"],
