@@ -113,13 +113,13 @@ async fn hurt(home: &Home, endpoints: &Endpoints) -> anyhow::Result<()> {
     let order = Endpoint::from_shared(format!("http://{}", endpoints.order))?.connect_lazy();
     let orders = OrderServiceClient::new(order);
     for name in ["outbox-relay", "billing", "postgres"] {
-        let record = home.record()?.context("it is up")?;
-        let process = record.processes.iter().find(|process| process.name == name).context(name)?;
-        process.identity.context("it runs")?.signal(Signal::SIGKILL);
+        kill(home, name)?;
         if name == "postgres" {
             until("a call finds no database", WITHIN, || {
                 let mut orders = orders.clone();
                 async move {
+                    // It may be back before a call gives up: killed again, it stays away for longer each time.
+                    kill(home, name)?;
                     let listed = orders.list_orders(ListOrdersRequest::default()).await;
                     Ok(listed.is_err_and(|status| status.code() == Code::Unavailable).then_some(()))
                 }
@@ -135,5 +135,15 @@ async fn hurt(home: &Home, endpoints: &Endpoints) -> anyhow::Result<()> {
         load.accepted(60).await?;
     }
     load.stop().await?;
+    Ok(())
+}
+
+/// Kills a process of the platform, where it runs just now.
+fn kill(home: &Home, name: &str) -> anyhow::Result<()> {
+    let record = home.record()?.context("it is up")?;
+    let process = record.processes.iter().find(|process| process.name == name).context("it is a part")?;
+    if let Some(identity) = process.identity {
+        identity.signal(Signal::SIGKILL);
+    }
     Ok(())
 }
